@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds, tests and installs weft. `make` lists the targets.
+#
+# Everything generated is below $(BUILD), one folder a configuration (release, tsan, asan), where a product stands under
+# the path of its source. The targets that a user calls check for packages and then call make again on the targets below
+# "Building", so that nothing is compiled before what it needs is there, and so that a build is parallel by default.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+CXXFLAGS ?= -O2 -g
+BUILD    ?= build
+CONFIG   ?= release
+PREFIX   ?= /usr/local
+PATHS    ?= /usr/include
+TIMEOUT  ?= 120
+PYTHON   ?= python3
+
+VERSION   := 0.1.0
+SOVERSION := 0
+B         := $(BUILD)/$(CONFIG)
+
+LIB_SRC     := $(wildcard runtime/*.cpp numa/*.cpp)
+TOOL_SRC    := $(wildcard tools/*.cpp)
+GTEST_SRC   := $(wildcard tests/unit/*.cpp tests/conformance/*.cpp tests/stress/*.cpp)
+MODEL_SRC   := $(wildcard tests/model/*.cpp)
+EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
+BENCH_SRC   := $(wildcard tests/bench/*.cpp)
+PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
+PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
+HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
+
+# -- User's targets ----------------------------------------------------------------------------------------------------
+
+# The user's -j counts where there is one; it can be seen only while a recipe runs.
+parallel   = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+build_with = +$(MAKE) --no-print-directory $(parallel)
+ifneq ($(findstring output-sync,$(.FEATURES)),)
+build_with += --output-sync=target
+endif
+need      := CXX='$(CXX)' sh tools/deps.sh
+run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
+
+RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev valgrind
+TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
+BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
+LINT_DEPS  := $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy
+
+.PHONY: help run test sanitize bench install uninstall format lint clean deps
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
+	  printf '  make %-12s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo '  Variables: CXX=$(CXX) CXXFLAGS="$(CXXFLAGS)" BUILD=$(BUILD) V=1 (show the commands)'
+
+run: ## hash every file below PATHS (/usr/include), compare with sha256sum, show the histograms
+	@$(need) $(RUN_DEPS)
+	@$(build_with) command
+	@sh tools/verify_sum.sh $(B)/weft $(PATHS)
+
+test: ## build and run all suites, then the same under the sanitizers in short form
+	@$(need) $(TEST_DEPS)
+	@rm -f $(BUILD)/test-summary
+	@$(build_with) CONFIG=release tests
+	@$(build_with) CONFIG=tsan gtests
+	@$(build_with) CONFIG=asan gtests
+	@$(run_tests) --quick-sanitizers --summary $(BUILD)/test-summary \
+	  $(call all_tests,release) $(call gtest_bins,tsan) $(call gtest_bins,asan)
+
+sanitize: ## run the full suites under TSan, and under ASan with UBSan
+	@$(need) $(TEST_DEPS)
+	@$(build_with) CONFIG=tsan gtests
+	@$(build_with) CONFIG=asan gtests
+	@$(run_tests) $(call gtest_bins,tsan) $(call gtest_bins,asan)
+
+bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
+	@$(need) $(BENCH_DEPS)
+	@$(build_with) CONFIG=release benches
+	@$(PYTHON) tests/bench/run.py --build-dir $(BUILD)/release --output $(BUILD)/bench --filter '$(FILTER)' $(BENCH_ARGS)
+
+install: ## install headers, libraries, command and man page; PREFIX=/usr/local DESTDIR=
+	@$(need) $(RUN_DEPS)
+	@$(build_with) CONFIG=release libraries command
+	@$(MAKE) --no-print-directory copy-files
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then ldconfig || true; fi
+
+uninstall: ## remove what install put below PREFIX
+	rm -f $(INSTALLED)
+	rm -rf $(DESTDIR)$(PREFIX)/include/weft $(DESTDIR)$(PREFIX)/lib/cmake/weft
+
+format: ## lay the sources out with clang-format
+	@$(need) clang-format
+	@$(sources) | xargs -0 clang-format -i
+
+lint: ## check the layout of all sources, and with clang-tidy the changed ones; LINT=all for all
+	@$(need) $(LINT_DEPS)
+	@$(sources) | xargs -0 clang-format --dry-run -Werror
+	@$(build_with) $(INCLUDE)/weft
+	@$(if $(filter all,$(LINT)),$(sources),$(changed)) | grep -z '\.cpp$$' | \
+	  LINT_FLAGS='$(STD) $(CPPFLAGS_ALL)' xargs -0 -r -n1 -P"$$(nproc)" sh tools/lint.sh
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+deps: ## install every package that any target needs
+	@$(need) $(LINT_DEPS)
+
+sources = find runtime numa tools tests -name '*.cpp' -print0 -o -name '*.h' -print0
+changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-files -z --others --exclude-standard; }
+
+# -- Flags -------------------------------------------------------------------------------------------------------------
+
+# Public headers are reached through a link, not through -Iruntime, where runtime/sched.h would hide the system's.
+INCLUDE      := $(BUILD)/include
+CPPFLAGS_ALL  = -I$(INCLUDE) -I. $(CPPFLAGS)
+STD          := -std=c++20
+WARNINGS     := -Wall -Wextra -Werror
+ifeq ($(findstring clang,$(shell $(CXX) --version 2>/dev/null)),)
+# g++ 12 sees an overlap in std::string's operator+ (GCC bug 105651).
+WARNINGS     += -Wno-restrict
+# ThreadSanitizer does not model fences; the protocols' tests tell whether that hides or invents a race. With
+# instrumentation in the way, g++ loses what it knew of values: their ranges, and that they are initialised.
+WARN_san     := -Wno-maybe-uninitialized -Wno-format-truncation
+WARN_tsan    := -Wno-tsan $(WARN_san)
+WARN_asan    := $(WARN_san)
+endif
+
+OPT_release := $(CXXFLAGS)
+OPT_tsan    := -O1 -g1 -fsanitize=thread
+OPT_asan    := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
+# These two checks take a third of a test's compile time, and what they find in a test crashes anyway.
+TEST_asan   := -fno-sanitize=null,alignment
+OPT         := $(OPT_$(CONFIG)) $(WARN_$(CONFIG)) -fno-omit-frame-pointer -pthread
+CODEGEN     := -fPIC -fno-semantic-interposition
+CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
+
+# libunwind defines _Unwind_RaiseException and its kin too: libgcc_s has to come first, needed or not, or libunwind
+# throws the program's exceptions.
+GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
+LIB_LIBS  := $(GCC_S) -lnuma -lunwind -ldw -lpthread
+TOOL_LIBS := -lfmt -lcrypto
+TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
+PEER_LIBS := -lboost_fiber -lboost_context -lpthread
+
+ifeq ($(V),)
+say = @printf '  %-5s %s\n' $(1) '$(2)';
+endif
+
+# -- Building ----------------------------------------------------------------------------------------------------------
+
+bin          = $(patsubst %.cpp,$(BUILD)/$(1)/%,$(2))
+gtest_bins   = $(call bin,$(1),$(GTEST_SRC))
+model_bins   = $(call bin,$(1),$(MODEL_SRC))
+example_bins = $(call bin,$(1),$(EXAMPLE_SRC))
+all_tests    = $(call gtest_bins,$(1)) $(call model_bins,$(1)) $(call example_bins,$(1))
+
+LIB_OBJ  := $(LIB_SRC:%.cpp=$(B)/%.o)
+TOOL_OBJ := $(TOOL_SRC:%.cpp=$(B)/%.o)
+SO_FILE  := libweft.so.$(VERSION)
+SO_NAME  := libweft.so.$(SOVERSION)
+STAGE     = $(abspath $(BUILD)/stage)
+OBJECTS  := $(patsubst %.cpp,$(B)/%.o,$(LIB_SRC) $(TOOL_SRC) $(GTEST_SRC) $(BENCH_SRC) $(PEER_SRC))
+DEPFILES := $(OBJECTS:.o=.d) $(addsuffix .d,$(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG)))
+
+.PHONY: command libraries gtests tests benches copy-files FORCE
+.SECONDARY: $(OBJECTS)
+command: $(B)/weft
+libraries: $(B)/libweft.a $(B)/$(SO_FILE)
+gtests: $(call gtest_bins,$(CONFIG)) $(B)/weft
+tests: gtests $(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG))
+benches: $(call bin,$(CONFIG),$(BENCH_SRC) $(PEER_SRC))
+command libraries gtests tests benches: ; @:
+
+# Two stamps change when what they hold changes: the compiler's command, and what is linked.
+$(B)/flags: contents = $(VERSION) $(shell $(CXX) -dumpfullversion -dumpversion) $(CXX_ALL) $(LDFLAGS)
+$(B)/parts: contents = $(LIB_SRC) $(TOOL_SRC) $(LIB_LIBS) $(TOOL_LIBS)
+$(B)/flags $(B)/parts: FORCE
+	@mkdir -p $(@D)
+	@echo '$(contents)' | cmp -s - $@ || echo '$(contents)' > $@
+
+$(INCLUDE)/weft: | runtime/weft
+	@mkdir -p $(@D)
+	@ln -sfn '$(CURDIR)/runtime/weft' $@
+
+$(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDE)/weft
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)$(CXX_ALL) $(EXTRA) -MMD -MP -c $< -o $@
+
+$(TOOL_OBJ): EXTRA = -DWEFT_VERSION='"$(VERSION)"'
+$(GTEST_SRC:%.cpp=$(B)/%.o): EXTRA = $(TEST_$(CONFIG))
+
+# Boost.Context's objects go in too: who links weft needs no Boost.
+$(B)/libweft.a: $(LIB_OBJ) $(B)/parts
+	$(call say,AR,$@)rm -rf $@ $(B)/boost && mkdir -p $(B)/boost && \
+	  (cd $(B)/boost && ar x "$$($(CXX) -print-file-name=libboost_context.a)") && \
+	  ar rcs $@ $(LIB_OBJ) $(B)/boost/*.o
+
+$(B)/$(SO_FILE): $(LIB_OBJ) $(B)/parts
+	$(call say,LINK,$@)$(CXX) $(OPT) -shared -Wl,-soname,$(SO_NAME) -Wl,-z,defs -Wl,--exclude-libs,libboost_context.a \
+	  $(LIB_OBJ) -l:libboost_context.a $(LDFLAGS) $(LIB_LIBS) -o $@
+
+# The tests may use what the command is made of, so all of it but main() is an archive of its own.
+$(B)/libtools.a: $(filter-out $(B)/tools/main.o,$(TOOL_OBJ)) $(B)/parts
+	$(call say,AR,$@)rm -f $@ && ar rcs $@ $(filter %.o,$^)
+
+$(B)/weft: $(B)/tools/main.o $(B)/libtools.a $(B)/libweft.a
+	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(LIB_LIBS) $(TOOL_LIBS) -o $@
+
+$(call gtest_bins,$(CONFIG)): %: %.o $(B)/libtools.a $(B)/libweft.a
+	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(TEST_LIBS) -o $@
+
+$(call bin,$(CONFIG),$(BENCH_SRC)): %: %.o $(B)/libweft.a
+	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(LIB_LIBS) -o $@
+
+$(call bin,$(CONFIG),$(PEER_SRC)): %: %.o
+	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(PEER_LIBS) -o $@
+
+# Relacy replaces the atomics and the threads, so a model is one program by itself. Relacy's folder holds a pthread.h of
+# its own and must be searched last.
+$(call model_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,MODEL,$@)$(CXX) $(STD) $(WARNINGS) $(OPT) $(CPPFLAGS_ALL) -idirafter /usr/include/relacy \
+	  -MMD -MP -MF $@.d $< -o $@
+
+# Examples see what an installation has and nothing else: its headers, its .pc file, the shared library.
+$(call example_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags $(BUILD)/stage/done
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)$(CXX) $(STD) $(WARNINGS) $(OPT) -MMD -MP -MF $@.d $< -o $@ \
+	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib'
+
+$(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN)
+	@$(MAKE) --no-print-directory copy-files PREFIX='$(STAGE)' DESTDIR=
+	@touch $@
+
+# -- Installing --------------------------------------------------------------------------------------------------------
+
+to        = $(DESTDIR)$(PREFIX)
+fill_in   = sed -e "s|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g; s|@SOVERSION@|$(SOVERSION)|g" \
+  -e "s|@LIBS@|$(LIB_LIBS)|g"
+INSTALLED = $(addprefix $(to)/,bin/weft lib/libweft.a lib/libweft.so lib/$(SO_NAME) lib/$(SO_FILE) \
+  lib/pkgconfig/weft.pc share/man/man1/weft.1)
+
+# install -C leaves a file that is the same alone, so that what was compiled against it stays up to date.
+copy-files:
+	$(call say,COPY,$(to))install -d $(addprefix $(to)/,bin include/weft lib/pkgconfig lib/cmake/weft share/man/man1)
+	@install -C -m644 $(HEADERS) $(to)/include/weft
+	@install -C -m644 $(B)/libweft.a $(to)/lib
+	@install -C -m755 $(B)/$(SO_FILE) $(to)/lib
+	@ln -sf $(SO_FILE) $(to)/lib/$(SO_NAME)
+	@ln -sf $(SO_NAME) $(to)/lib/libweft.so
+	@install -C -m755 $(B)/weft $(to)/bin
+	@$(fill_in) tools/weft.pc.in > $(to)/lib/pkgconfig/weft.pc
+	@$(fill_in) tools/weft-config.cmake.in > $(to)/lib/cmake/weft/weft-config.cmake
+	@$(fill_in) tools/weft-config-version.cmake.in > $(to)/lib/cmake/weft/weft-config-version.cmake
+	@$(fill_in) tools/weft.1 > $(to)/share/man/man1/weft.1
+
+-include $(DEPFILES)

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// "All goroutines are asleep". Go: checkdead.
+//
+// Called by whoever brought sched.gate's busy count to zero: no P is held, no M is blocked in an announced call. Then
+// only these can make a goroutine runnable: work that is already queued (seen by the second look before), a timer, or a
+// thread that is no M. Threads of the process that are neither ours nor asleep in one of our queues may call into the
+// runtime at any time, whether they have done so before or not; so while there is one, there is no deadlock. sysmon
+// looks again once a second, because such a thread may end without a word.
+//
+// The order of the looks: threads first, then busy and the queues again. Once no foreign thread is left only our own
+// can act, and they are all asleep if busy is still zero; so what is seen last is final.
+#include <sys/stat.h>
+
+#include "runtime/proc.h"
+
+namespace weft::rt {
+namespace {
+
+int threads_of_process() {
+  struct stat status;
+  // A directory's link count is 2 and one for each subdirectory, of which /proc/self/task has one a thread.
+  return stat("/proc/self/task", &status) == 0 ? static_cast<int>(status.st_nlink) - 2 : 0;
+}
+
+int own_threads() {
+  int n = sched.nms.load(std::memory_order_acquire) + 1;  // sysmon
+  for (const auto& c : sched.cpus) n += c->has_sentinel.load(std::memory_order_acquire) ? 1 : 0;
+  return n;
+}
+
+bool all_asleep() {
+  if (!sched.active.load(std::memory_order_acquire) || sched.main_done.load(std::memory_order_acquire)) return false;
+  if (sched.gate.busy() != 0 || next_timer() != kNever) return false;
+  const int foreign = threads_of_process() - own_threads() - sched.baseline_threads -
+                      sched.nforeign_waiting.load(std::memory_order_acquire);
+  if (foreign > 0) return false;
+  return sched.gate.busy() == 0 && !any_work() && next_timer() == kNever;
+}
+
+}  // namespace
+
+void check_dead() {
+  if (!all_asleep()) return;
+  fatal(count_goroutines() == 0 ? "no goroutines (main called runtime.Goexit) - deadlock!"
+                                : "all goroutines are asleep - deadlock!");
+}
+
+}  // namespace weft::rt

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goroutines as text, in Go's form. Go: traceback.go.
+#include <algorithm>
+#include <vector>
+
+#include "runtime/clock.h"
+#include "runtime/proc.h"
+#include "runtime/traceback.h"
+
+namespace weft::rt {
+namespace {
+
+std::string wait_time(const g* gp) {
+  const std::int64_t since = gp->wait_since.load(std::memory_order_relaxed);
+  const std::int64_t seconds = since == 0 ? 0 : (nanotime() - since) / 1'000'000'000;
+  if (seconds < 1) return "";
+  if (seconds < 60) return ", " + std::to_string(seconds) + (seconds == 1 ? " second" : " seconds");
+  return ", " + std::to_string(seconds / 60) + (seconds < 120 ? " minute" : " minutes");
+}
+
+const char* state_of(const g* gp) {
+  switch (gp->status.load(std::memory_order_relaxed)) {
+    case g_status::idle: return "idle";
+    case g_status::runnable: return "runnable";
+    case g_status::running: return "running";
+    case g_status::syscall: return "syscall";
+    case g_status::waiting: return name_of(gp->reason.load(std::memory_order_relaxed));
+    case g_status::dead: return "dead";
+  }
+  return "?";
+}
+
+std::string frames_of(const g* gp) {
+  std::uintptr_t pcs[256];
+  const m* const self = this_m();
+  if (self && self->curg == gp) return format_frames({pcs, unwind_here(pcs, 1)});
+  switch (gp->status.load(std::memory_order_relaxed)) {
+    case g_status::running: return "\tgoroutine running on other thread; stack unavailable\n";
+    case g_status::syscall: return "\tgoroutine in a blocking call; stack unavailable\n";
+    default: break;
+  }
+  if (!gp->stk) return "";  // has not started
+  return format_frames({pcs, unwind_parked(gp->context, gp->stk->low(), gp->stk->high(), pcs)});
+}
+
+bool alive(const g* gp) {
+  const g_status status = gp->status.load(std::memory_order_relaxed);
+  return status != g_status::idle && status != g_status::dead && !left_behind(gp->run);
+}
+
+}  // namespace
+
+std::string goroutine_header(const g* gp) {
+  std::string text = "goroutine " + std::to_string(gp->id.load(std::memory_order_relaxed)) + " [" + state_of(gp);
+  if (gp->status.load(std::memory_order_relaxed) == g_status::waiting) text += wait_time(gp);
+  if (gp->lockedm) text += ", locked to thread";
+  text += "]";
+  if (const char* name = gp->name.load(std::memory_order_relaxed)) text += std::string(" \"") + name + "\"";
+  return text + ":\n";
+}
+
+std::string goroutine_creator(const g* gp) {
+  if (gp->creator_pc == 0) return "";
+  const code_location at = symbolize(gp->creator_pc);
+  std::string text = "created by " + (at.function.empty() ? std::string("?") : at.function);
+  if (gp->creator_id != 0) text += " in goroutine " + std::to_string(gp->creator_id);
+  text += "\n";
+  if (!at.file.empty()) text += "\t" + at.file + ":" + std::to_string(at.line) + "\n";
+  return text;
+}
+
+std::string format_goroutine(const g* gp) { return goroutine_header(gp) + frames_of(gp) + goroutine_creator(gp); }
+
+std::string format_all_goroutines() {
+  std::vector<const g*> all;
+  for_each_g(
+      [](g* gp, void* list) {
+        if (alive(gp)) static_cast<std::vector<const g*>*>(list)->push_back(gp);
+      },
+      &all);
+  std::sort(all.begin(), all.end(), [](const g* a, const g* b) { return a->id.load() < b->id.load(); });
+  std::string text;
+  for (const g* gp : all) text += "\n" + format_goroutine(gp);
+  return text;
+}
+
+}  // namespace weft::rt

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/env.h"
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+namespace weft::rt {
+namespace {
+
+[[noreturn]] void malformed(const char* name, std::string_view value, const char* form) {
+  std::fprintf(stderr, "weft: %s=%.*s: expected %s\n", name, static_cast<int>(value.size()), value.data(), form);
+  std::exit(2);
+}
+
+template <class T>
+bool parse(std::string_view text, T& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+const char* variable(const char* name) {
+  const char* const value = std::getenv(name);
+  return value && *value ? value : nullptr;
+}
+
+int read_gomaxprocs(const run_options& options) {
+  constexpr const char* kForm = "a number of Ps from 1 to 1024";
+  int n = options.gomaxprocs;
+  if (n != 0) {
+    if (n < 0 || n > kMaxPs) malformed("run_options.gomaxprocs", std::to_string(n), kForm);
+    return n;
+  }
+  const char* const text = variable("GOMAXPROCS");
+  if (text && (!parse(std::string_view(text), n) || n < 1 || n > kMaxPs)) malformed("GOMAXPROCS", text, kForm);
+  return n;
+}
+
+std::size_t read_stack_size(const run_options& options) {
+  constexpr const char* kForm = "bytes from 16k to 1G, such as 65536, 64k or 1M";
+  const char* const name = options.stack_size ? "run_options.stack_size" : "WEFT_STACK_SIZE";
+  const char* const value = variable("WEFT_STACK_SIZE");
+  if (!options.stack_size && !value) return 0;
+  const std::string text = options.stack_size ? std::to_string(options.stack_size) : value;
+  const std::size_t size = parse_stack_size(text);
+  if (size == 0) malformed(name, text, kForm);
+  return size;
+}
+
+assist read_tier(const run_options& options, bool& by_name) {
+  const char* const name = options.kernel_assist ? "run_options.kernel_assist" : "WEFT_KERNEL_ASSIST";
+  const char* const value = options.kernel_assist ? options.kernel_assist : variable("WEFT_KERNEL_ASSIST");
+  const std::string_view text = value ? value : "auto";
+  by_name = text == "sentinel";
+  if (text == "auto" || by_name) return assist::sentinel;
+  if (text == "off") return assist::off;
+  malformed(name, text, "auto, sentinel or off");
+}
+
+void read_debug(debug_settings& debug, bool& pin) {
+  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, separated by commas";
+  const char* const value = variable("WEFT_DEBUG");
+  if (!value) return;
+  std::string_view left = value;
+  while (!left.empty()) {
+    const std::string_view item = left.substr(0, left.find(','));
+    left.remove_prefix(std::min(left.size(), item.size() + 1));
+    const std::size_t equals = item.find('=');
+    const std::string_view key = item.substr(0, equals);
+    const std::string_view number = equals == item.npos ? std::string_view() : item.substr(equals + 1);
+    int flag = 0;
+    bool good = false;
+    if (key == "schedtrace") {
+      good = parse(number, debug.schedtrace_ms) && debug.schedtrace_ms >= 0;
+    } else if (key == "chaos") {
+      good = debug.chaos = parse(number, debug.chaos_seed);
+    } else if (key == "maxthreads") {
+      good = parse(number, debug.max_ms) && debug.max_ms >= 1 && debug.max_ms <= kMaxMs;
+    } else if (key == "pin") {
+      good = parse(number, flag) && (flag == 0 || flag == 1);
+      pin = pin && flag == 1;
+    }
+    if (!good) malformed("WEFT_DEBUG", value, kForm);
+  }
+}
+
+}  // namespace
+
+std::size_t parse_stack_size(const std::string& text) {
+  std::size_t digits = text.find_first_not_of("0123456789");
+  if (digits == text.npos) digits = text.size();
+  std::size_t size = 0;
+  if (!parse(std::string_view(text).substr(0, digits), size)) return 0;
+  std::size_t unit = 1;
+  const std::string_view suffix = std::string_view(text).substr(digits);
+  if (suffix == "k" || suffix == "K") unit = 1 << 10;
+  else if (suffix == "m" || suffix == "M") unit = 1 << 20;
+  else if (suffix == "g" || suffix == "G") unit = 1 << 30;
+  else if (!suffix.empty()) return 0;
+  if (size > kMaxStackSize / unit || size * unit < kMinStackSize) return 0;
+  return (size * unit + 4095) & ~std::size_t{4095};
+}
+
+settings read_settings(const run_options& options) {
+  settings result;
+  result.gomaxprocs = read_gomaxprocs(options);
+  result.stack_size = read_stack_size(options);
+  bool by_name = false;
+  result.tier = read_tier(options, by_name);
+  result.pin = options.pin;
+  read_debug(result.debug, result.pin);
+  if (!result.pin && result.tier == assist::sentinel) {
+    if (by_name)
+      std::fputs("weft: kernel assist: sentinels need pinned threads, and pinning is off; going on without\n", stderr);
+    result.tier = assist::off;
+  }
+  return result;
+}
+
+}  // namespace weft::rt

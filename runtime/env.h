@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What run_options and the environment say. A malformed value ends the process: one line on stderr that names the
+// variable, the value and the form it must have, and exit status 2.
+#pragma once
+
+#include "runtime/scheduler.h"
+#include "weft/runtime.h"
+
+namespace weft::rt {
+
+struct settings {
+  int gomaxprocs = 0;          // 0: the default
+  std::size_t stack_size = 0;  // 0: the defaults
+  assist tier = assist::sentinel;
+  bool pin = true;
+  debug_settings debug;
+};
+
+/// run_options go before the environment. Where no sentinel can work (not pinned), the tier is off; if one was asked
+/// for by name, one line on stderr says so.
+settings read_settings(const run_options& options);
+
+/// "64k", "1M", "65536": bytes; 0 if malformed or out of the limits of stack.h.
+std::size_t parse_stack_size(const std::string& text);
+
+}  // namespace weft::rt

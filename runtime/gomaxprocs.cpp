@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// The number of Ps, and changing it while everything runs. Go: procresize, without stopping the world.
+//
+// Ps are numbered; those below GOMAXPROCS may run. More: new Ps (or surplus ones, again) go into the idle set. Fewer: a
+// surplus P is asked to pass through the scheduler, where its M moves what the P has to the global queue and the P of
+// number 0, and lets go of it; one whose M is away in a blocking call is taken, one that idles is simply never taken
+// out of the idle set again. Thieves and timers look at all Ps that there ever were, so nothing is lost on the way.
+#include "runtime/barrier.h"
+#include "runtime/clock.h"
+#include "runtime/proc.h"
+#include "weft/time.h"
+
+namespace weft::rt {
+namespace {
+
+std::atomic<std::uint64_t> seeds{0x5eed};
+
+p* new_p(int id) {
+  cpu& c = *sched.cpus[static_cast<std::size_t>(id) % sched.cpus.size()];
+  const std::uint64_t seed = sched.debug.chaos ? sched.debug.chaos_seed + static_cast<std::uint64_t>(id)
+                                               : seeds.fetch_add(1, std::memory_order_relaxed) ^ cputicks();
+  auto* const pp = new p(id, &c, c.node, seed);
+  sched.allp[static_cast<std::size_t>(id)].store(pp, std::memory_order_release);
+  const int n = c.nps.load(std::memory_order_relaxed);
+  c.ps[static_cast<std::size_t>(n)].store(pp, std::memory_order_release);
+  c.nps.store(n + 1, std::memory_order_release);
+  return pp;
+}
+
+void drain(p* pp) {
+  while (g* gp = pp->runq.get().g) globrunqput(gp);
+  p* const heir = sched.allp[0].load(std::memory_order_relaxed);
+  lock_guard from(pp->timers.lock);
+  lock_guard to(heir->timers.lock);
+  pp->timers.move_to(heir->timers);
+}
+
+bool surplus_still_runs(int n) {
+  const int nps = sched.nps.load(std::memory_order_acquire);
+  for (int i = n; i < nps; ++i) {
+    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+    const m* const owner = pp->owner.load(std::memory_order_acquire);
+    if (owner && !owner->lockedg) return true;
+  }
+  return false;
+}
+
+// Asks the surplus Ps to stop and waits for that, but no longer than a time slice: a goroutine that calls nothing
+// cannot be stopped.
+void stop_surplus(int n) {
+  const std::int64_t until = nanotime() + kForcePreemptNs;
+  const int nps = sched.nps.load(std::memory_order_acquire);
+  for (;;) {
+    for (int i = n; i < nps; ++i) {
+      p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+      pp->preempt.store(true, std::memory_order_relaxed);
+      if (take_p(pp, false)) {
+        drain(pp);
+        retire_p(pp, false);
+      }
+    }
+    if (!surplus_still_runs(n) || nanotime() >= until) return;
+    yield();
+  }
+}
+
+}  // namespace
+
+void start_ps(int n) {
+  int have = sched.nps.load(std::memory_order_relaxed);
+  for (; have < n; ++have) {
+    sched.gate.begin_busy();
+    p* const pp = new_p(have);
+    sched.nps.store(have + 1, std::memory_order_release);
+    sched.gate.retire(pp->id, false);
+    sched.gate.settle();
+  }
+  sched.gomaxprocs.store(n, std::memory_order_release);
+}
+
+void delete_ps() {
+  const int n = sched.nps.exchange(0, std::memory_order_acq_rel);
+  for (int i = 0; i < n; ++i) {
+    p* const pp = sched.allp[static_cast<std::size_t>(i)].exchange(nullptr, std::memory_order_acq_rel);
+    if (pp->orphan) continue;  // its M deletes it
+    while (g* gp = pp->runq.get().g)
+      if (!gp->stk) destroy_unstarted(gp);
+    release_free_lists(pp);
+    delete pp;
+  }
+  for (const auto& c : sched.cpus) c->nps.store(0, std::memory_order_relaxed);
+}
+
+void retire_surplus(m* mp) {
+  p* const pp = releasep(mp);
+  if (mp->spinning) {
+    mp->spinning = false;
+    sched.gate.end_spinning();
+  }
+  drain(pp);
+  retire_p(pp, false);
+  wakep_foreign();
+}
+
+}  // namespace weft::rt
+
+namespace weft {
+
+int gomaxprocs() { return rt::sched.gomaxprocs.load(std::memory_order_relaxed); }
+
+int gomaxprocs(int n) {
+  using namespace rt;
+  const caller who = enter();
+  static core_lock changing;
+  const int before = sched.gomaxprocs.load(std::memory_order_relaxed);
+  if (n < 1 || !sched.active.load(std::memory_order_acquire)) return before;
+  n = std::min(n, kMaxPs);
+  {
+    lock_guard hold(changing);
+    start_ps(n);
+  }
+  if (n > before) wakep_foreign();
+  if (n < before && who.mp) stop_surplus(n);
+  return before;
+}
+
+int num_cpu() { return rt::num_allowed_cpus(); }
+int num_node() { return rt::num_allowed_nodes(); }
+
+}  // namespace weft

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens when a thread blocks: entersyscall, exitsyscall, and taking the P from an M that is away. Go: the
+// functions of these names, and retake. The protocol between the two sides is in claim.h.
+//
+// entersyscall() announces: from then on the P can be taken, and is as soon as somebody sees that the M really sleeps:
+//   the sentinel of the CPU, which runs the moment that the M does not (sentinel.cpp);
+//   another M of the CPU that comes back from its own call (take_p_on_cpu): it runs, so the one that is away does not;
+//   sysmon, which polls (tier off), or makes up for a sentinel that others starve.
+// A call that does not block costs a few plain stores and loads.
+//
+// exitsyscall() finds its P taken or not. If taken: the same P again if it idles, one of this CPU whose M is away, or
+// none: then the goroutine goes into the global queue and the M sleeps. It does not push in: whoever has the P keeps it
+// (CMWQ's rule).
+#include <cerrno>
+
+#include "runtime/clock.h"
+#include "runtime/proc.h"
+#include "runtime/switch.h"
+
+namespace weft::rt {
+namespace {
+
+std::atomic<std::uint32_t> next_token{0};
+
+// A P for an M that has come back without its own; null: none.
+p* find_p(m* mp, p* old) {
+  if (left_behind(mp->run)) return nullptr;
+  if (!surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) return old;
+  return take_p_on_cpu(*mp->c);
+}
+
+[[gnu::noinline]] void exitsyscall_slow(m* mp) {
+  const int saved_errno = errno;
+  g* const gp = mp->curg;
+  const std::uint64_t blocked = ticks_to_ns(cputicks() - mp->blocked_ticks.load(std::memory_order_relaxed));
+  p* const old = mp->held;
+  mp->held = nullptr;
+  mp->in_syscall = false;
+  if (p* pp = find_p(mp, old)) {
+    acquirep(mp, pp);
+    full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
+    if (!left_behind(mp->run)) {
+      sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
+      pp->blocked.record(blocked);
+      pp->handoff_ticks.store(0, std::memory_order_relaxed);
+      gp->status.store(g_status::running, std::memory_order_relaxed);
+      set_errno(saved_errno);
+      return;
+    }
+  }
+  gp->status.store(g_status::runnable, std::memory_order_relaxed);
+  gp->cause = ready_cause::requeued;
+  mp->after = left_behind(mp->run) ? after_switch::nothing : after_switch::requeue_blocked;
+  mp = switch_to(mp, gp, &mp->g0);
+  mp->held->blocked.record(blocked);
+  set_errno(saved_errno);
+}
+
+[[gnu::noinline]] void make_ready_to_block(m* mp) {
+  if (sched.tier == assist::off) {
+    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+    return;
+  }
+  cpu& c = *mp->c;
+  // The sentinel makes no threads: have one sleeping M here to take over.
+  if (c.idle_ms.empty()) {
+    if (mp->lockedg)
+      request_m(c, nullptr, false);
+    else
+      newm(c, nullptr, false);
+  }
+  arm_sentinel(c);
+}
+
+}  // namespace
+
+bool take_p(p* pp, bool same_cpu) {
+  m* const victim = pp->owner.load(std::memory_order_acquire);
+  if (!victim || !victim->claim.away()) return false;
+  const std::uint32_t sequence = victim->claim.sequence();
+  // The M may have gone off with another P since: what it published before it left is checked by the sequence number.
+  if (victim->syscall_p.load(std::memory_order_acquire) != pp) return false;
+  sched.gate.begin_busy();  // the M counts as blocked, before it can come back
+  const std::uint64_t now = cputicks();
+  victim->blocked_ticks.store(now, std::memory_order_relaxed);
+  const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
+  if (victim->claim.take(sequence, token, same_cpu) != p_claim<>::result::taken) {
+    sched.gate.settle();  // its P is busy, so this was not the last
+    return false;
+  }
+  pp->owner.store(nullptr, std::memory_order_release);
+  pp->handoff_ticks.store(now, std::memory_order_relaxed);
+  pp->handoffs.add(1);
+  return true;
+}
+
+p* take_p_on_cpu(cpu& c) {
+  if (c.number < 0) return nullptr;  // not pinned: an M that is away may well be running
+  const int n = c.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i) {
+    p* const pp = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+    if (!surplus(pp) && take_p(pp, true)) return pp;
+  }
+  return nullptr;
+}
+
+void note_handoff(p* pp, std::uint64_t taken) {
+  pp->handoff_ticks.store(0, std::memory_order_relaxed);
+  pp->handoff.record(ticks_to_ns(cputicks() - taken));
+}
+
+}  // namespace weft::rt
+
+namespace weft::detail {
+
+using namespace weft::rt;
+
+bool entersyscall() noexcept {
+  m* const mp = this_m();
+  if (!mp || mp->in_syscall) return false;
+  mp->in_syscall = true;
+  mp->curg->status.store(g_status::syscall, std::memory_order_relaxed);
+  const cpu& c = *mp->c;
+  if (c.armed.load(std::memory_order_relaxed) == 0 || c.idle_ms.empty()) [[unlikely]]
+    make_ready_to_block(mp);
+  mp->syscall_p.store(mp->held, std::memory_order_relaxed);
+  mp->claim.leave();
+  return true;
+}
+
+void exitsyscall() noexcept {
+  m* const mp = this_m();
+  if (!mp->claim.enter()) [[unlikely]]
+    return exitsyscall_slow(mp);
+  mp->in_syscall = false;
+  mp->curg->status.store(g_status::running, std::memory_order_relaxed);
+}
+
+}  // namespace weft::detail

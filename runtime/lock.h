@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The runtime's own locks (declared in weft/sync.h, where public types hold them): what is inlined in the runtime.
+//
+// Order in which locks may be held together: a channel's or wait list's lock, then a timer heap's, then sched.lock,
+// then a G slab's or stack pool's. ready() is called with none of the first two held.
+#pragma once
+
+#include "runtime/barrier.h"
+#include "weft/sync.h"
+
+namespace weft::detail {
+
+inline void core_lock::unlock() noexcept {
+  held_.store(0, std::memory_order_release);
+  rt::hardware::light_barrier();  // pairs with the heavy barrier in lock_slow()
+  if (sleepers_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    wake_one();
+}
+
+}  // namespace weft::detail
+
+namespace weft::rt {
+
+using detail::core_lock;
+using detail::list_lock;
+
+template <class Lock>
+class lock_guard {
+ public:
+  explicit lock_guard(Lock& lock) : lock_(lock) { lock_.lock(); }
+  ~lock_guard() { lock_.unlock(); }
+  lock_guard(const lock_guard&) = delete;
+  lock_guard& operator=(const lock_guard&) = delete;
+
+ private:
+  Lock& lock_;
+};
+
+}  // namespace weft::rt

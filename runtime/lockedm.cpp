@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goroutines wired to their thread. Go: LockOSThread, stoplockedm, startlockedm.
+//
+// A locked M runs no other goroutine: when its own parks, it gives its P away and sleeps. Whichever M then finds the
+// goroutine runnable gives its P to the locked M, and sleeps itself. A locked M follows the P it is given to the P's
+// CPU.
+//
+// m0, the thread that called run(), is treated alike: it starts main, and when main first parks it gives its P away and
+// sleeps until main has returned (or, if main locked itself to it, is runnable). So run() returns as soon as main does,
+// whatever other goroutines are doing.
+#include "runtime/proc.h"
+
+namespace weft::rt {
+
+void stop_lockedm(m* mp) {
+  if (mp->held) handoffp(releasep(mp));
+  const std::uint32_t woken = mp->wake.wait();
+  if (woken != kWakeWithP) return;
+  acquirep(mp, mp->next_p);
+  mp->next_g = mp->lockedg;
+}
+
+void start_lockedm(m* mp, g* gp) {
+  m* const locked = gp->lockedm;
+  p* const pp = releasep(mp);
+  if (locked->c != pp->c) {
+    pin_thread(locked->tid, *pp->c);
+    locked->c = pp->c;
+  }
+  give_p(locked, pp, false);
+}
+
+}  // namespace weft::rt
+
+namespace weft {
+
+void lock_os_thread() {
+  rt::m* const mp = rt::enter_nopark().mp;
+  if (!mp) return;
+  ++mp->lock_count;
+  mp->lockedg = mp->curg;
+  mp->curg->lockedm = mp;
+  mp->through_scheduler = true;
+}
+
+void unlock_os_thread() {
+  rt::m* const mp = rt::enter_nopark().mp;
+  if (!mp || mp->lock_count == 0 || --mp->lock_count > 0) return;
+  mp->lockedg = nullptr;
+  mp->curg->lockedm = nullptr;
+  mp->through_scheduler = mp->is_m0;
+}
+
+}  // namespace weft

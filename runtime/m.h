@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// M: a kernel thread that runs goroutines. Go: runtime.m.
+//
+// An M is pinned to one CPU and holds a P of that CPU while it runs goroutines or spins. Its own stack is that of g0,
+// where the scheduler runs when the switch from goroutine to goroutine is not enough.
+#pragma once
+
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <pthread.h>
+
+#include "runtime/claim.h"
+#include "runtime/futex.h"
+#include "runtime/g.h"
+
+namespace weft::rt {
+
+struct cpu;
+struct p;
+
+/// What is done for the goroutine that an M has just left, once its context is saved: done by whoever runs next there.
+enum class after_switch : std::uint8_t { nothing, unlock_core, unlock_list, requeue, requeue_global, requeue_blocked, drop_stack };
+
+/// What an M is told through its note.
+enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2 };
+
+// The C++ runtime's per-thread exception state (Itanium ABI 2.2.2), which each goroutine has of its own.
+struct eh_globals {
+  void* caught;
+  unsigned int uncaught;
+};
+
+struct m {
+  explicit m(std::uint32_t number) : id(number) {}
+
+  const std::uint32_t id;
+  std::uint32_t run = 0;                    // the number of the run() it belongs to
+  std::atomic<std::uint32_t> idle_link{0};  // in an idle_stack
+  cpu* c = nullptr;                         // where it is pinned; changed by others only while it sleeps
+  pthread_t thread{};
+  int tid = 0;
+
+  // The switch path; this M's alone.
+  p* held = nullptr;       // its P
+  g* curg = nullptr;       // the goroutine it runs; &g0 on its own stack
+  g* previous = nullptr;   // the goroutine it has just left, until finish_switch()
+  void* unlock = nullptr;  // for after_switch::unlock_*
+  eh_globals* eh = nullptr;
+  stack* dead_stack = nullptr;  // for after_switch::drop_stack
+  after_switch after = after_switch::nothing;
+  bool through_scheduler = false;  // never switch goroutine to goroutine: lockedg, m0
+  bool in_syscall = false;         // between entersyscall() and exitsyscall()
+  bool spinning = false;
+  bool is_m0 = false;
+  g* next_g = nullptr;         // taken from the run queue on the way to the scheduler
+  bool next_inherits = false;
+  g* lockedg = nullptr;
+  int lock_count = 0;
+  g g0;
+  g ended;                     // stands for a goroutine that has ended, while its stack is left
+  stack g0_stack;
+
+  // Between Ms.
+  alignas(64) p_claim<> claim;
+  std::atomic<p*> syscall_p{nullptr};            // the P it left with
+  std::atomic<std::uint64_t> blocked_ticks{0};   // when that P was taken
+  note wake;
+  p* next_p = nullptr;                           // given with kWakeWithP
+  bool next_spinning = false;
+  std::atomic<bool> idle{false};                 // sleeps in an idle stack (a count for schedtrace)
+  std::atomic<bool> told_to_exit{false};
+  bool dead = false;    // its thread has ended and nobody joins it. Guarded by sched.lock
+  bool zombie = false;  // still in user code when its run() ended: detached, frees itself. Guarded by sched.lock
+  void* signal_stack = nullptr;
+  stack_t earlier_signal_stack{};
+
+  /// Makes the struct of a dead M as good as new; idle_link, which a slow pop may still read, is left alone.
+  void reset() {
+    held = nullptr;
+    curg = previous = next_g = lockedg = nullptr;
+    after = after_switch::nothing;
+    through_scheduler = in_syscall = spinning = is_m0 = next_inherits = next_spinning = dead = zombie = false;
+    lock_count = 0;
+    next_p = nullptr;
+    told_to_exit.store(false, std::memory_order_relaxed);
+    wake.drop();
+  }
+};
+
+/// The M that this thread is, or null. Never cache it across a park: noinline, so that no caller can.
+m* this_m() noexcept;
+/// Sets errno on the thread that runs now: callers that span a switch may hold the address of another thread's.
+void set_errno(int value) noexcept;
+void set_this_m(m* mp) noexcept;
+
+}  // namespace weft::rt

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Collecting what the Ps measured.
+#include "runtime/metrics.h"
+
+#include <mutex>
+
+#include "runtime/proc.h"
+#include "weft/metrics.h"
+
+namespace weft::rt {
+
+namespace {
+
+std::mutex reading;  // readers against the end of a run()
+metrics::snapshot last;
+
+void collect(metrics::snapshot& all) {
+  const int n = sched.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i) {
+    const p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+    pp->runq_wait.add_to(all.histograms["runq_wait"]);
+    pp->wakeup_to_run.add_to(all.histograms["wakeup_to_run"]);
+    pp->handoff.add_to(all.histograms["handoff"]);
+    pp->blocked.add_to(all.histograms["blocked"]);
+    all.counters["goroutines_created"] += pp->created.get();
+    all.counters["handoffs"] += pp->handoffs.get();
+    all.counters["steals"] += pp->steals.get();
+    all.counters["robberies"] += pp->robberies.get();
+    all.counters["preemptions"] += pp->preemptions.get();
+    all.counters["schedticks"] += pp->schedtick.load(std::memory_order_relaxed);
+  }
+  all.counters["gomaxprocs"] = static_cast<std::uint64_t>(sched.gomaxprocs.load(std::memory_order_relaxed));
+  all.counters["threads"] = static_cast<std::uint64_t>(sched.nms.load(std::memory_order_relaxed));
+}
+
+}  // namespace
+
+void delete_ps_keeping_metrics() {
+  const std::lock_guard hold(reading);
+  last = {};
+  collect(last);
+  delete_ps();
+}
+
+metrics::snapshot read_metrics() {
+  const std::lock_guard hold(reading);
+  if (sched.nps.load(std::memory_order_acquire) == 0) return last;
+  metrics::snapshot all;
+  collect(all);
+  return all;
+}
+
+}  // namespace weft::rt
+
+namespace weft::metrics {
+
+snapshot read() { return rt::read_metrics(); }
+
+}  // namespace weft::metrics

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// P: a processor, the right to run goroutines, and all that running them needs without a lock. Go: runtime.p.
+//
+// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in sched.gate), or is on its way from the one
+// to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The atomics that the
+// holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/g.h"
+#include "runtime/histogram.h"
+#include "runtime/rng.h"
+#include "runtime/runq.h"
+#include "runtime/timers.h"
+
+namespace weft::rt {
+
+struct cpu;
+struct m;
+
+constexpr int kMaxPs = 1024;
+constexpr int kFairTicks = 61;  // Go's: look at the global queue this often; a prime, so it does not beat with patterns
+
+using g_queue = run_queue<g>;
+
+/// Decides which of very many events are timed. At a low rate every event is; at a high rate one in `period` on
+/// average, at random distances, and counts for `period`: so the histogram is unbiased, and a clock read (19 ns here)
+/// is paid rarely.
+struct event_sampler {
+  int left = 1;         // events until the next sample
+  int period = 1;       // what that sample counts for
+  std::uint64_t last = 0;
+};
+
+struct p {
+  p(int number, cpu* home, int numa_node, std::uint64_t seed)
+      : id(number), c(home), node(numa_node), random(seed) {}
+
+  const int id;
+  cpu* const c;
+  const int node;
+
+  // The switch path.
+  std::atomic<int> switches_left{kFairTicks};  // until the scheduler's own stack has a look; also a sign of progress
+  std::atomic<bool> preempt{false};            // set by others: go through the scheduler at the next runtime call
+  std::atomic<std::uint32_t> schedtick{0};     // time slices begun
+  event_sampler sampler;
+  rng random;
+  g_queue runq;
+
+  // Starting and ending goroutines.
+  g* free_gs = nullptr;
+  int nfree_gs = 0;
+  stack* free_stacks = nullptr;
+  int nfree_stacks = 0;
+  std::uint64_t next_id = 0, end_id = 0;
+  owned_counter created, ended;
+
+  timer_heap timers;
+  int wakes_skipped = 0;  // see wakep()
+  bool orphan = false;    // its run() is over; whoever holds it deletes it. Guarded by sched.lock
+
+  alignas(64) std::atomic<m*> owner{nullptr};
+  std::atomic<std::uint32_t> wants_m{0};      // the template thread is to make an M for it: 1, 2 spinning
+  std::atomic<std::uint64_t> handoff_ticks{0};  // when it was taken from a blocked M, until a goroutine runs
+
+  live_histogram runq_wait, wakeup_to_run, handoff, blocked;
+  owned_counter switches, steals, robberies, handoffs, syscalls_blocked, preemptions, parks, wakeups;
+};
+
+}  // namespace weft::rt

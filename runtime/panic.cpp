@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a process dies: uncaught exceptions, fatal errors, stack overflow; and SIGQUIT's dump. Go: panic.go, signal_unix.go.
+//
+// One report, whole: the first to die prints, everybody else who wants to die waits for the end (main too, when it
+// returns meanwhile). Exit status 2.
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <cxxabi.h>
+#include <exception>
+#include <memory>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/clock.h"
+#include "runtime/proc.h"
+#include "runtime/traceback.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr std::size_t kSignalStack = 64 << 10;
+constexpr int kExitStatus = 2;
+
+std::atomic<bool> dying{false};
+std::atomic<pthread_t> dying_thread{};
+std::terminate_handler earlier_terminate = nullptr;
+struct sigaction earlier_segv, earlier_bus, earlier_quit;
+bool quit_is_ours = false;
+
+void write_all(const std::string& text) {
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t n = write(STDERR_FILENO, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    done += static_cast<std::size_t>(n);
+  }
+}
+
+void begin_dying() {
+  if (dying.exchange(true)) {
+    if (pthread_equal(dying_thread.load(), pthread_self())) {
+      write_all("fatal error: panic while reporting a panic\n");
+      _exit(kExitStatus);
+    }
+    for (;;) pause();
+  }
+  dying_thread.store(pthread_self());
+}
+
+[[noreturn]] void end_dying(const std::string& report) {
+  // What the program had printed comes out first, unless somebody is printing right now.
+  if (ftrylockfile(stdout) == 0) {
+    fflush_unlocked(stdout);
+    funlockfile(stdout);
+  }
+  write_all(report);
+  _exit(kExitStatus);
+}
+
+std::string describe_exception() {
+  const std::type_info* const type = abi::__cxa_current_exception_type();
+  if (!type) return "std::terminate without an exception";
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> name(abi::__cxa_demangle(type->name(), nullptr, nullptr, &status),
+                                                    std::free);
+  std::string text = name ? name.get() : type->name();
+  try {
+    std::rethrow_exception(std::current_exception());
+  } catch (const std::exception& e) {
+    text += std::string(": ") + e.what();
+  } catch (const std::string& s) {
+    text += ": " + s;
+  } catch (const char* s) {
+    text += std::string(": ") + s;
+  } catch (int n) {
+    text += ": " + std::to_string(n);
+  } catch (...) {
+  }
+  return text;
+}
+
+void on_terminate() {
+  const m* const mp = this_m();
+  if (!mp || mp->curg == &mp->g0) {
+    if (earlier_terminate) earlier_terminate();
+    std::abort();
+  }
+  begin_dying();
+  const std::string what = describe_exception();
+  end_dying("panic: " + what + "\n\n" + format_goroutine(mp->curg));
+}
+
+bool in_guard(const stack* s, const void* address) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  return s && s->guarded && at >= s->low() && at < s->low() + stack_guard_size();
+}
+
+void on_fault(int signal, siginfo_t* info, void* context) {
+  const m* const mp = this_m();
+  if (mp && mp->curg != &mp->g0 && in_guard(mp->curg->stk, info->si_addr)) {
+    begin_dying();
+    const g* const gp = mp->curg;
+    std::uintptr_t pcs[kTracebackInnerFrames * 4];
+    const std::size_t n = unwind_from(*static_cast<ucontext_t*>(context), pcs);
+    end_dying("runtime: goroutine stack exceeds " + std::to_string(gp->stk->size) +
+              "-byte limit (WEFT_STACK_SIZE, run_options.stack_size and go_options.stack_size set it)\n"
+              "fatal error: stack overflow\n\n" +
+              goroutine_header(gp) + format_frames({pcs, n}) + goroutine_creator(gp));
+  }
+  // Not ours: as if we had not been here.
+  const struct sigaction& earlier = signal == SIGSEGV ? earlier_segv : earlier_bus;
+  if ((earlier.sa_flags & SA_SIGINFO) != 0) return earlier.sa_sigaction(signal, info, context);
+  if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN) return earlier.sa_handler(signal);
+  sigaction(signal, &earlier, nullptr);  // the instruction faults again
+}
+
+void on_quit(int) {
+  const int saved = errno;
+  sched.dump_wanted.store(true, std::memory_order_release);
+  wake_sysmon();
+  errno = saved;
+}
+
+// Best effort: Ms stop at their next scheduling point; those that compute go on.
+void freeze() {
+  sched.frozen.store(true, std::memory_order_seq_cst);
+  const int n = sched.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i) sched.allp[static_cast<std::size_t>(i)].load()->preempt.store(true);
+  timespec moment{0, 1'000'000};
+  nanosleep(&moment, nullptr);
+}
+
+}  // namespace
+
+void fatal(const std::string& text) {
+  begin_dying();
+  end_dying("fatal error: " + text + "\n" + format_all_goroutines());
+}
+
+void fatal_throw(const std::string& before, const std::string& text) {
+  begin_dying();
+  end_dying(before + "fatal error: " + text + "\n");
+}
+
+void wait_if_dying() {
+  while (dying.load(std::memory_order_acquire)) pause();
+}
+
+void dump_if_wanted() {
+  if (!sched.dump_wanted.exchange(false, std::memory_order_acq_rel)) return;
+  begin_dying();
+  freeze();
+  end_dying("SIGQUIT: quit\n" + format_all_goroutines());
+}
+
+void install_handlers() {
+  earlier_terminate = std::set_terminate(on_terminate);
+  struct sigaction fault {};
+  fault.sa_sigaction = on_fault;
+  fault.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigemptyset(&fault.sa_mask);
+  sigaction(SIGSEGV, &fault, &earlier_segv);
+  sigaction(SIGBUS, &fault, &earlier_bus);
+  sigaction(SIGQUIT, nullptr, &earlier_quit);
+  quit_is_ours = (earlier_quit.sa_flags & SA_SIGINFO) == 0 && earlier_quit.sa_handler == SIG_DFL;
+  if (!quit_is_ours) return;
+  struct sigaction quit {};
+  quit.sa_handler = on_quit;
+  quit.sa_flags = SA_RESTART | SA_ONSTACK;
+  sigemptyset(&quit.sa_mask);
+  sigaction(SIGQUIT, &quit, nullptr);
+}
+
+void restore_handlers() {
+  std::set_terminate(earlier_terminate);
+  sigaction(SIGSEGV, &earlier_segv, nullptr);
+  sigaction(SIGBUS, &earlier_bus, nullptr);
+  if (quit_is_ours) sigaction(SIGQUIT, &earlier_quit, nullptr);
+}
+
+void give_signal_stack(m* mp) {
+  void* p = mmap(nullptr, kSignalStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return;  // an overflow will then end the process without a word
+  stack_t ours{};
+  ours.ss_sp = p;
+  ours.ss_size = kSignalStack;
+  if (sigaltstack(&ours, &mp->earlier_signal_stack) != 0) {
+    munmap(p, kSignalStack);
+    return;
+  }
+  mp->signal_stack = p;
+}
+
+void take_signal_stack(m* mp) {
+  if (!mp->signal_stack) return;
+  stack_t back = mp->earlier_signal_stack;
+  if ((back.ss_flags & SS_ONSTACK) == 0) sigaltstack(&back, nullptr);
+  munmap(mp->signal_stack, kSignalStack);
+  mp->signal_stack = nullptr;
+}
+
+}  // namespace weft::rt

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waiting and waking: one primitive each. Go: gopark, goready.
+//
+// To wait, a goroutine takes the lock of what it waits on, looks that it really must wait, queues a waiter there, and
+// parks; its context is saved, then the lock is released (switch.h). To wake it, somebody takes it out of that queue
+// under the lock, releases the lock, and calls ready(). A goroutine is thus woken by exactly one, the one that took it
+// out of the queue, and never before it has stopped.
+#include <exception>
+#include <sched.h>
+
+#include "runtime/clock.h"
+#include "runtime/goexit.h"
+#include "runtime/proc.h"
+#include "runtime/switch.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr int kMaxPeriod = 64;
+
+// Below this distance between two samples the rate is high enough to sample more rarely.
+constexpr std::uint64_t kSampleTicks = 20'000;
+
+void prepare_to_park(g* gp, wait_reason reason) {
+  gp->reason.store(reason, std::memory_order_relaxed);
+  gp->wait_since.store(sched.coarse_now.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  gp->status.store(g_status::waiting, std::memory_order_relaxed);
+}
+
+void leave_cpu(m* mp, g* gp) {
+  g* const next = next_local(mp);
+  switch_to(mp, gp, next ? next : &mp->g0);
+}
+
+void park_m(caller who, void* lock, after_switch after, wait_reason reason) {
+  prepare_to_park(who.gp, reason);
+  who.mp->after = after;
+  who.mp->unlock = lock;
+  leave_cpu(who.mp, who.gp);
+}
+
+[[gnu::noinline]] void sample_ready(p* pp, g* gp) {
+  event_sampler& s = pp->sampler;
+  const std::uint64_t now = cputicks();
+  gp->ready_ticks = now;
+  gp->ready_weight = static_cast<std::uint16_t>(s.period);
+  const bool fast = now - s.last < kSampleTicks;
+  s.last = now;
+  s.period = fast ? (s.period < kMaxPeriod ? s.period * 2 : kMaxPeriod) : (s.period > 1 ? s.period / 2 : 1);
+  s.left = 1 + static_cast<int>(pp->random.below(static_cast<std::uint32_t>(2 * s.period - 1)));
+}
+
+// The goroutine's run() is over: it stops here for ever, and its M goes.
+[[noreturn]] void abandon(m* mp) {
+  mp->after = after_switch::nothing;
+  switch_to(mp, mp->curg, &mp->g0);
+  __builtin_unreachable();
+}
+
+// The rare half of enter(): this goroutine has had its time slice, or must go on unwinding.
+[[gnu::noinline]] caller enter_slow(m* mp) {
+  g* const gp = mp->curg;
+  if (left_behind(mp->run)) abandon(mp);
+  if (gp->goexiting && std::uncaught_exceptions() == 0) throw goexit_signal{};
+  if (mp->held->preempt.load(std::memory_order_relaxed)) {
+    mp->held->preemptions.add(1);
+    yield_m(mp, gp);
+  }
+  return {this_m(), gp};
+}
+
+}  // namespace
+
+caller enter() {
+  m* const mp = this_m();
+  if (!mp || mp->in_syscall) [[unlikely]]
+    return {nullptr, foreign_g()};
+  if (mp->held->preempt.load(std::memory_order_relaxed) || mp->curg->goexiting) [[unlikely]]
+    return enter_slow(mp);
+  return {mp, mp->curg};
+}
+
+caller enter_nopark() {
+  m* const mp = this_m();
+  if (!mp || mp->in_syscall) [[unlikely]]
+    return {nullptr, foreign_g()};
+  return {mp, mp->curg};
+}
+
+void park(caller who, core_lock& lock, wait_reason reason) {
+  if (who.mp) return park_m(who, &lock, after_switch::unlock_core, reason);
+  prepare_to_park(who.gp, reason);
+  lock.unlock();
+  foreign_park(who.gp);
+}
+
+void park(caller who, list_lock& lock, wait_reason reason) {
+  if (who.mp) return park_m(who, &lock, after_switch::unlock_list, reason);
+  prepare_to_park(who.gp, reason);
+  lock.unlock();
+  foreign_park(who.gp);
+}
+
+void park_forever(caller who, wait_reason reason) {
+  for (;;) {
+    if (who.mp) {
+      park_m(who, nullptr, after_switch::nothing, reason);
+    } else {
+      prepare_to_park(who.gp, reason);
+      foreign_park(who.gp);
+    }
+  }
+}
+
+void note_ready(p* pp, g* gp, ready_cause cause) {
+  gp->status.store(g_status::runnable, std::memory_order_relaxed);
+  gp->cause = cause;
+  if (--pp->sampler.left <= 0) [[unlikely]]
+    sample_ready(pp, gp);
+}
+
+void ready(g* gp) {
+  if (gp->foreign) [[unlikely]]
+    return foreign_ready(gp);
+  if (gp->run != sched.run.load(std::memory_order_relaxed)) [[unlikely]]
+    return;  // its run() is over: it stays where it is for ever
+  m* const mp = this_m();
+  if (!mp || !mp->held || mp->in_syscall || mp->run != gp->run) [[unlikely]] {
+    gp->status.store(g_status::runnable, std::memory_order_relaxed);
+    gp->cause = ready_cause::readied;
+    globrunqput(gp);
+    return wakep_foreign();
+  }
+  p* const pp = mp->held;
+  note_ready(pp, gp, ready_cause::readied);
+  if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
+  wakep(pp);
+}
+
+void runqput(p* pp, g* gp) {
+  g_queue::overflow spill;
+  if (pp->runq.put(gp, spill)) [[likely]]
+    return;
+  for (std::uint32_t i = 0; i + 1 < spill.count; ++i) spill.gs[i]->schedlink = spill.gs[i + 1];
+  globrunqput_batch(spill.gs[0], spill.gs[spill.count - 1], static_cast<int>(spill.count));
+}
+
+void begin_run(p* pp, g* gp, bool inherits) {
+  if (!inherits) pp->schedtick.store(pp->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  gp->status.store(g_status::running, std::memory_order_relaxed);
+  if (gp->ready_ticks == 0) [[likely]]
+    return;
+  const std::uint64_t waited = ticks_to_ns(cputicks() - gp->ready_ticks);
+  gp->ready_ticks = 0;
+  pp->runq_wait.record(waited, gp->ready_weight);
+  if (gp->cause == ready_cause::readied) pp->wakeup_to_run.record(waited, gp->ready_weight);
+}
+
+m* finish_switch(boost::context::detail::transfer_t arrived) {
+  m* const mp = static_cast<m*>(arrived.data);
+  after_switch_stack(mp->curg->stk->fake_stack, nullptr, nullptr);
+  g* const left = mp->previous;
+  const after_switch after = mp->after;
+  mp->after = after_switch::nothing;
+  if (after != after_switch::drop_stack) [[likely]]
+    left->context = arrived.fctx;
+  switch (after) {
+    case after_switch::nothing: break;
+    case after_switch::unlock_core: static_cast<core_lock*>(mp->unlock)->unlock(); break;
+    case after_switch::unlock_list: static_cast<list_lock*>(mp->unlock)->unlock(); break;
+    case after_switch::requeue:
+      runqput(mp->held, left);
+      wakep(mp->held);
+      break;
+    case after_switch::requeue_global:
+      globrunqput(left);
+      wakep_foreign();
+      break;
+    case after_switch::requeue_blocked:
+      globrunqput(left);
+      wakep_foreign();
+      if (sched.gate.settle()) check_dead();
+      break;
+    case after_switch::drop_stack:
+      mp->dead_stack->context = arrived.fctx;
+      stack_put(mp->held, mp->dead_stack);
+      break;
+  }
+  return mp;
+}
+
+void yield_m(m* mp, g* gp) {
+  p* const pp = mp->held;
+  const bool preempted = pp->preempt.load(std::memory_order_relaxed);
+  note_ready(pp, gp, ready_cause::requeued);
+  mp->after = preempted ? after_switch::requeue_global : after_switch::requeue;
+  g* const next = next_local(mp);
+  if (next) {
+    switch_to(mp, gp, next);
+    return;
+  }
+  const bool alone = pp->switches_left.load(std::memory_order_relaxed) > 0 && !preempted && !mp->next_g &&
+                     (!mp->through_scheduler || pp->runq.empty()) &&
+                     sched.global_size.load(std::memory_order_relaxed) == 0;
+  if (!alone) {
+    switch_to(mp, gp, &mp->g0);
+    return;
+  }
+  mp->after = after_switch::nothing;
+  begin_run(pp, gp, true);
+}
+
+}  // namespace weft::rt
+
+namespace weft {
+
+void yield() {
+  const rt::caller who = rt::enter();
+  if (who.mp)
+    rt::yield_m(who.mp, who.gp);
+  else
+    sched_yield();
+}
+
+}  // namespace weft

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// A goroutine's life: go, its first frame, its end; and the loop that each M runs on g0. Go: newproc, goexit0, schedule.
+//
+// A stack has one frame at its bottom for ever, goroutine_loop(): it runs the goroutine that the M switched to, and at
+// that one's end looks for the next. If that one has not started yet, it gets this very stack and runs at once, without
+// a switch. So a burst of short goroutines costs one stack and no context switch.
+#include "runtime/proc.h"
+
+#include <memory>
+#include <new>
+
+#include "runtime/goexit.h"
+#include "runtime/switch.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr std::uint64_t kIdBatch = 16;  // Go's
+
+// Nothing here catches but goexit(): an exception that no handler takes must reach std::terminate() with its stack still
+// there, for the backtrace.
+[[gnu::noinline]] void run_closure(g* gp) {
+  try {
+    gp->fn(gp->closure, detail::closure_op::run);
+  } catch (const goexit_signal&) {
+  }
+}
+
+struct local_value {
+  const void* key;
+  void* value;
+  void (*destroy)(void*);
+  local_value* next;
+};
+
+void destroy_locals(void*& head) {
+  while (auto* local = static_cast<local_value*>(head)) {
+    head = local->next;
+    local->destroy(local->value);
+    delete local;
+  }
+}
+
+void free_closure(g* gp) {
+  if (gp->closure != gp->inline_closure.data()) ::operator delete(gp->closure, std::align_val_t{gp->closure_align});
+  gp->closure = nullptr;
+}
+
+void set_id(p* pp, g* gp) {
+  if (!pp) {
+    gp->id.store(sched.next_id.fetch_add(1, std::memory_order_relaxed), std::memory_order_relaxed);
+    return;
+  }
+  if (pp->next_id == pp->end_id) {
+    pp->next_id = sched.next_id.fetch_add(kIdBatch, std::memory_order_relaxed);
+    pp->end_id = pp->next_id + kIdBatch;
+  }
+  gp->id.store(pp->next_id++, std::memory_order_relaxed);
+}
+
+// The goroutine on this stack has ended. Returns on the same stack when it has the next one to run.
+m* end_goroutine(m* mp) {
+  g* const gp = mp->curg;
+  p* const pp = mp->held;
+  stack* const stk = gp->stk;
+  const bool ordinary = gp->stack_size == 0;
+  pp->ended.add(1);
+  gp->status.store(g_status::dead, std::memory_order_relaxed);
+  gp->stk = nullptr;
+  if (mp->lockedg == gp) {
+    mp->lockedg = nullptr;
+    mp->lock_count = 0;
+    gp->lockedm = nullptr;
+    mp->through_scheduler = true;
+    if (!mp->is_m0) mp->told_to_exit.store(true, std::memory_order_relaxed);
+  }
+  gfput(pp, gp);
+  g* next = next_local(mp);
+  if (next && !next->stk && ordinary && next->stack_size == 0) {
+    next->stk = stk;
+    mp->curg = next;
+    return mp;
+  }
+  if (!next) next = &mp->g0;
+  // The ended G may be used again from here on: the switch is made in the name of the stack.
+  mp->ended.stk = stk;
+  mp->dead_stack = stk;
+  mp->after = after_switch::drop_stack;
+  return switch_to(mp, &mp->ended, next);
+}
+
+[[noreturn]] void goroutine_loop(boost::context::detail::transfer_t arrived) {
+  m* mp = finish_switch(arrived);
+  for (;;) {
+    g* const gp = mp->curg;
+    run_closure(gp);
+    destroy_locals(gp->locals);
+    free_closure(gp);
+    mp = end_goroutine(this_m());
+  }
+}
+
+}  // namespace
+
+void bind_stack(m* mp, g* gp) {
+  stack* const s = gp->stack_size == 0 ? stack_get(mp->held) : stack_alloc(gp->stack_size);
+  if (!s)
+    fatal_throw("", "out of memory: no stack of " +
+                        std::to_string(gp->stack_size ? gp->stack_size : default_stack_size()) + " bytes for goroutine " +
+                        std::to_string(gp->id.load()) + " (" + std::to_string(count_goroutines()) + " goroutines)");
+  if (!s->context) s->context = boost::context::detail::make_fcontext(stack_top(s), s->size - stack_guard_size(), goroutine_loop);
+  gp->stk = s;
+  gp->context = s->context;
+}
+
+void schedule(m* mp) {
+  g* gp;
+  bool inherits;
+  while (find_runnable(mp, gp, inherits)) {
+    if (gp->lockedm && gp->lockedm != mp) {
+      start_lockedm(mp, gp);
+      continue;
+    }
+    p* const pp = mp->held;
+    if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+    begin_run(pp, gp, inherits);
+    mp->after = after_switch::nothing;
+    switch_to(mp, &mp->g0, gp);
+  }
+}
+
+void destroy_unstarted(g* gp) {
+  gp->fn(gp->closure, detail::closure_op::destroy);
+  free_closure(gp);
+  gp->status.store(g_status::dead, std::memory_order_relaxed);
+  gfput(nullptr, gp);
+}
+
+void destroy_thread_locals(void*& head) { destroy_locals(head); }
+
+}  // namespace weft::rt
+
+namespace weft::detail {
+
+using namespace weft::rt;
+
+new_goroutine newproc(const go_options& options, std::size_t size, std::size_t align) {
+  const caller who = enter();
+  if (!sched.active.load(std::memory_order_acquire)) throw error("go: no run() is active");
+  if (options.stack_size != 0 && (options.stack_size < kMinStackSize || options.stack_size > kMaxStackSize))
+    throw error("go: stack size out of range");
+  g* const gp = gfget(who.mp ? who.mp->held : nullptr);
+  gp->stack_size = (options.stack_size + 4095) & ~std::size_t{4095};
+  if (gp->stack_size == default_stack_size()) gp->stack_size = 0;
+  gp->name.store(options.name, std::memory_order_relaxed);
+  gp->creator_pc = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
+  gp->creator_id = who.gp->id.load(std::memory_order_relaxed);
+  gp->closure = gp->inline_closure.data();
+  if (size > gp->inline_closure.size() || align > alignof(std::max_align_t)) {
+    gp->closure_align = std::max(align, alignof(std::max_align_t));
+    gp->closure = ::operator new(size, std::align_val_t{gp->closure_align}, std::nothrow);
+    if (!gp->closure) {
+      gfput(nullptr, gp);
+      throw std::bad_alloc();
+    }
+  }
+  return {gp, gp->closure};
+}
+
+void newproc_abort(goroutine* gp) noexcept {
+  free_closure(gp);
+  gfput(nullptr, gp);
+}
+
+void newproc_start(goroutine* gp, closure_fn fn) noexcept {
+  const caller who = enter_nopark();
+  gp->fn = fn;
+  gp->goexiting = gp->is_main = false;
+  gp->locals = nullptr;
+  if (!who.mp) {
+    gp->run = sched.run.load(std::memory_order_acquire);
+    set_id(nullptr, gp);
+    sched.created_elsewhere.fetch_add(1, std::memory_order_relaxed);
+    gp->status.store(g_status::runnable, std::memory_order_relaxed);
+    globrunqput(gp);
+    return wakep_foreign();
+  }
+  p* const pp = who.mp->held;
+  gp->run = who.mp->run;
+  set_id(pp, gp);
+  pp->created.add(1);
+  note_ready(pp, gp, ready_cause::started);
+  if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
+  wakep(pp);
+}
+
+void* goroutine_local_get(const void* key, void* (*create)(), void (*destroy)(void*)) {
+  g* const gp = enter_nopark().gp;
+  for (auto* local = static_cast<local_value*>(gp->locals); local; local = local->next)
+    if (local->key == key) return local->value;
+  auto owner = std::make_unique<local_value>();
+  *owner = {key, create(), destroy, static_cast<local_value*>(gp->locals)};
+  gp->locals = owner.get();
+  return owner.release()->value;
+}
+
+}  // namespace weft::detail
+
+namespace weft {
+
+void goexit() {
+  const rt::caller who = rt::enter_nopark();
+  if (!who.mp) throw error("goexit: not in a goroutine");
+  who.gp->goexiting = true;
+  throw rt::goexit_signal{};
+}
+
+std::uint64_t current_goroutine_id() {
+  const rt::m* const mp = rt::this_m();
+  return mp ? mp->curg->id.load(std::memory_order_relaxed) : 0;
+}
+
+int current_p() {
+  const rt::m* const mp = rt::this_m();
+  return mp && mp->held ? mp->held->id : -1;
+}
+
+int current_node() {
+  const rt::m* const mp = rt::this_m();
+  return mp && mp->held ? mp->held->node : -1;
+}
+
+int num_goroutine() { return rt::count_goroutines(); }
+
+}  // namespace weft

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the scheduler offer each other. Each block names the file; the essays stand at their heads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/scheduler.h"
+
+namespace weft::rt {
+
+// park.cpp: one primitive to wait, one to wake.
+/// Who calls into the runtime: a goroutine on an M, or (mp null) a foreign thread, for which `gp` stands.
+struct caller {
+  m* mp;
+  g* gp;
+};
+/// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
+caller enter();
+/// For operations that neither park nor throw (unlock, done, release).
+caller enter_nopark();
+/// Parks the caller; `lock`, under which it has queued itself, is released once its context is saved.
+void park(caller who, core_lock& lock, wait_reason reason);
+void park(caller who, list_lock& lock, wait_reason reason);
+/// Parks it for ever (nil channels).
+[[noreturn]] void park_forever(caller who, wait_reason reason);
+/// Makes a waiting goroutine (or foreign thread) that the caller has dequeued run again: next, on this P. No locks of
+/// channels or wait lists may be held.
+void ready(g* gp);
+/// Puts gp, just made runnable, at the tail of pp, which the caller holds.
+void runqput(p* pp, g* gp);
+/// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice).
+void yield_m(m* mp, g* gp);
+/// Samples the time at which gp became runnable.
+void note_ready(p* pp, g* gp, ready_cause cause);
+
+// globq.cpp: the global queue.
+void globrunqput(g* gp);
+void globrunqput_batch(g* first, g* last, int n);
+/// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
+g* globrunqget(p* pp, int most);
+
+// wakeup.cpp: starting Ms for work.
+void wakep(p* pp);        // after making something runnable, by the holder of pp
+void wakep_foreign();     // the same by a thread without a P
+void startm(p* pp, bool spinning);   // runs pp, which the caller has taken from the idle set or holds, on some M
+void handoffp(p* pp);     // the caller gives pp up
+void stopm(m* mp);        // sleeps until there is a P (mp->held) or the thread must leave
+void give_p(m* to, p* pp, bool spinning);  // wakes a sleeping M with pp
+void acquirep(m* mp, p* pp);
+p* releasep(m* mp);
+bool any_work();          // something is in a queue, or a timer is due
+/// Puts pp, which the caller has let go of, into the idle set, and looks once more; true: the caller has it back.
+bool retire_p(p* pp, bool spinning);
+void note_fruitless_wake();
+
+// find.cpp: findRunnable.
+bool find_runnable(m* mp, g*& gp, bool& inherits);
+
+// proc.cpp: the scheduling loop, on g0. Returns when this M's thread is to leave.
+void schedule(m* mp);
+/// Drops a goroutine that never ran (its run() is over): its closure is destroyed.
+void destroy_unstarted(g* gp);
+/// Destroys a foreign thread's goroutine_local values.
+void destroy_thread_locals(void*& head);
+
+// threads.cpp: Ms.
+/// A new M on c with its thread, for pp (null: it goes idle). False: refused by the system, or the run() is over.
+bool newm(cpu& c, p* pp, bool spinning);
+/// Has the template thread make one.
+void request_m(cpu& c, p* pp, bool spinning);
+/// What the template thread (sysmon) does about it.
+void serve_m_requests();
+m* make_m();                                // under newm_lock
+void become_m(m* mp);                       // the calling thread
+void cease_to_be_m(m* mp);
+void retire_idle_ms();
+void pin_thread(int tid, const cpu& c);     // tid 0: the calling one
+/// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
+void stop_ms();
+
+// handoff.cpp: taking a P back from an M that has blocked.
+/// Takes pp from its M if that is away in a blocking call; true: the caller has pp now.
+bool take_p(p* pp, bool same_cpu);
+/// For a returning M: a P of its CPU, from an M that is away; null: none.
+p* take_p_on_cpu(cpu& c);
+/// A goroutine runs on pp again, which was taken at `taken`.
+void note_handoff(p* pp, std::uint64_t taken);
+
+// sentinel.cpp
+void arm_sentinel(cpu& c);
+void start_wanted_sentinels();   // by the template thread
+void stop_sentinels();
+
+// sysmon.cpp
+void start_sysmon();
+void stop_sysmon();
+void wake_sysmon();
+
+// timers.cpp
+std::int64_t run_timers(p* pp, std::int64_t now);    // wakes the sleepers that are due; returns when the next one is
+std::int64_t next_timer();
+void poke_timekeeper(std::int64_t when);
+
+// gfree.cpp: Gs and their stacks.
+g* gfget(p* pp);                  // pp null: by a thread without a P
+void gfput(p* pp, g* gp);
+void release_free_lists(p* pp);   // gives a P's free Gs and stacks to the shared lists
+stack* stack_get(p* pp);          // of the default size; null: out of memory
+void stack_put(p* pp, stack* s);  // of any size
+int count_goroutines();
+/// Calls f for every G that was ever made.
+void for_each_g(void (*f)(g* gp, void* argument), void* argument);
+
+// lockedm.cpp
+void stop_lockedm(m* mp);
+void start_lockedm(m* mp, g* gp);
+
+// gomaxprocs.cpp
+void start_ps(int n);
+void delete_ps();
+/// Whether GOMAXPROCS has sunk below this P.
+inline bool surplus(const p* pp) { return pp->id >= sched.gomaxprocs.load(std::memory_order_relaxed); }
+/// This M lets go of its surplus P, whose work others take over.
+void retire_surplus(m* mp);
+
+// deadlock.cpp
+void check_dead();
+
+// panic.cpp
+/// "fatal error: TEXT", all goroutines, exit status 2.
+[[noreturn]] void fatal(const std::string& text);
+/// The same with lines before, and no dump (the scheduler itself cannot go on).
+[[noreturn]] void fatal_throw(const std::string& before, const std::string& text);
+void install_handlers();
+void restore_handlers();
+/// If the process is dying of a panic elsewhere, waits for that.
+void wait_if_dying();
+void dump_if_wanted();   // SIGQUIT came: by sysmon
+void give_signal_stack(m* mp);
+void take_signal_stack(m* mp);
+
+// dump.cpp: goroutines as Go prints them.
+std::string goroutine_header(const g* gp);
+std::string goroutine_creator(const g* gp);
+std::string format_goroutine(const g* gp);
+/// All of them, each preceded by an empty line.
+std::string format_all_goroutines();
+
+// run.cpp: what the machine offers to this run().
+int num_allowed_cpus();
+int num_allowed_nodes();
+
+// foreign.cpp: threads that are no Ms.
+g* foreign_g();
+void foreign_park(g* gp);
+void foreign_ready(g* gp);
+
+}  // namespace weft::rt

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// run(): sets the scheduler up, runs main, takes everything down again. Go: schedinit, runtime.main.
+//
+// The end of a run() is the moment that sched.run goes up, right after main has returned. From then on every M, P and
+// goroutine that has the old number is left behind: it is never scheduled again, waking it does nothing, and its M
+// leaves at its next runtime call. So run() need not wait for goroutines that compute or are blocked, and the next run()
+// is not disturbed by them. Parked ones keep their stacks for ever: other objects may still point there.
+#include <cstdio>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "numa/cgroup.h"
+#include "numa/topology.h"
+#include "runtime/barrier.h"
+#include "runtime/clock.h"
+#include "runtime/env.h"
+#include "runtime/metrics.h"
+#include "runtime/proc.h"
+
+namespace weft::rt {
+
+scheduler sched;
+
+namespace {
+
+std::atomic<bool> entered{false};
+std::atomic<int> allowed_cpus{0}, allowed_nodes{0};
+
+// Threads that were there before main(): a sanitizer's, for one. They never call into weft.
+int count_threads() {
+  struct stat status;
+  return stat("/proc/self/task", &status) == 0 ? static_cast<int>(status.st_nlink) - 2 : 1;
+}
+const int threads_at_start = count_threads();
+
+// CPUs keep their structs over runs: an M that is left behind may still look at its own.
+cpu* cpu_numbered(int number, std::vector<std::unique_ptr<cpu>>& earlier) {
+  for (auto& c : earlier)
+    if (c && c->number == number) return c.release();
+  auto* const c = new cpu;
+  c->number = number;
+  return c;
+}
+
+void set_up_cpus(const numa::topology& machine, bool pin) {
+  static std::vector<std::unique_ptr<cpu>> retired;
+  for (auto& c : sched.cpus) retired.push_back(std::move(c));
+  sched.cpus.clear();
+  std::vector<int> numbers = machine.cpus();
+  if (!pin) numbers = {-1};
+  for (int number : numbers) {
+    sched.cpus.emplace_back(cpu_numbered(number, retired));
+    cpu& c = *sched.cpus.back();
+    c.node = number < 0 ? machine.nodes().front().id : std::max(machine.node_of_cpu(number), 0);
+    c.idle_ms.reset();
+    c.nps.store(0, std::memory_order_relaxed);
+    c.sentinel_failed = false;
+  }
+  std::erase(retired, nullptr);
+}
+
+int nodes_with_cpus(const numa::topology& machine) {
+  int n = 0;
+  for (const numa::node& node : machine.nodes()) n += node.cpus.empty() ? 0 : 1;
+  return std::max(n, 1);
+}
+
+void set_up(const settings& wanted) {
+  const numa::topology machine = numa::topology::discover();
+  allowed_cpus.store(static_cast<int>(machine.cpus().size()));
+  allowed_nodes.store(nodes_with_cpus(machine));
+  init_clock();
+  init_barriers();
+  set_default_stack_size(wanted.stack_size ? wanted.stack_size : kDefaultStackSize);
+  sched.tier = wanted.tier;
+  sched.pinned = wanted.pin;
+  sched.debug = wanted.debug;
+  sched.baseline_threads = threads_at_start - 1;
+  sched.gate.reset();
+  sched.wake_backoff.store(0);
+  sched.nidle_ms.store(0);
+  sched.nms.store(0);
+  sched.nms_ever.store(0);
+  sched.dead_ms.reset();
+  sched.timekeeper.store(nullptr);
+  sched.timekeeper_until.store(kNever);
+  sched.next_id.store(1);
+  sched.created_elsewhere.store(0);
+  sched.main_done.store(false);
+  set_up_cpus(machine, wanted.pin);
+  start_ps(wanted.gomaxprocs ? wanted.gomaxprocs : numa::default_gomaxprocs(machine));
+}
+
+struct main_call {
+  void (*fn)(void*);
+  void* argument;
+};
+
+// The last thing that main's goroutine does: the run() is over.
+void main_returned() {
+  wait_if_dying();
+  sched.active.store(false, std::memory_order_seq_cst);
+  sched.main_done.store(true, std::memory_order_seq_cst);
+  sched.run.fetch_add(1, std::memory_order_seq_cst);
+  sched.m0->wake.post(kWakeToLook);
+}
+
+void main_goroutine(void* storage, detail::closure_op op) {
+  if (op != detail::closure_op::run) return;
+  const main_call call = *static_cast<main_call*>(storage);
+  call.fn(call.argument);
+  main_returned();
+}
+
+// m0 gets the P of number 0 and main as the goroutine to begin with.
+void start_main(m* m0, const settings& wanted, main_call call) {
+  p* const pp = sched.allp[0].load(std::memory_order_relaxed);
+  sched.gate.take_idle(0);
+  m0->c = pp->c;
+  become_m(m0);
+  acquirep(m0, pp);
+  sched.active.store(true, std::memory_order_release);
+  go_options options;
+  options.stack_size = wanted.stack_size ? wanted.stack_size : kMainStackSize;
+  const detail::new_goroutine fresh = detail::newproc(options, sizeof(main_call), alignof(main_call));
+  fresh.g->creator_pc = 0;
+  ::new (fresh.storage) main_call(call);
+  detail::newproc_start(fresh.g, main_goroutine);
+  fresh.g->is_main = true;
+  m0->next_g = pp->runq.get().g;
+}
+
+void drop_global_queue() {
+  while (g* gp = sched.global_head) {
+    sched.global_head = gp->schedlink;
+    if (!gp->stk) destroy_unstarted(gp);
+  }
+  sched.global_tail = nullptr;
+  sched.global_size.store(0, std::memory_order_relaxed);
+}
+
+void take_down(m* m0) {
+  stop_sysmon();
+  stop_sentinels();
+  stop_ms();
+  if (m0->held) releasep(m0);
+  cease_to_be_m(m0);
+  drop_global_queue();
+  delete_ps_keeping_metrics();
+}
+
+// What run() changes about the calling thread, and gives back: its CPUs and its timer slack.
+class thread_state_guard {
+ public:
+  thread_state_guard() : slack_(prctl(PR_GET_TIMERSLACK)) {
+    while (sched_getaffinity(0, CPU_ALLOC_SIZE(cpus_), mask()) != 0 && cpus_ < (1u << 20)) {
+      cpus_ *= 2;
+      words_.assign(CPU_ALLOC_SIZE(cpus_) / sizeof(unsigned long), 0);
+    }
+  }
+  ~thread_state_guard() {
+    sched_setaffinity(0, CPU_ALLOC_SIZE(cpus_), mask());
+    if (slack_ > 0) prctl(PR_SET_TIMERSLACK, slack_);
+  }
+
+ private:
+  cpu_set_t* mask() { return reinterpret_cast<cpu_set_t*>(words_.data()); }
+  int slack_;
+  std::size_t cpus_ = 1024;
+  std::vector<unsigned long> words_ = std::vector<unsigned long>(CPU_ALLOC_SIZE(1024) / sizeof(unsigned long));
+};
+
+}  // namespace
+
+int num_allowed_cpus() {
+  if (allowed_cpus.load() == 0) allowed_cpus.store(static_cast<int>(numa::topology::discover().cpus().size()));
+  return allowed_cpus.load();
+}
+
+int num_allowed_nodes() {
+  if (allowed_nodes.load() == 0) allowed_nodes.store(nodes_with_cpus(numa::topology::discover()));
+  return allowed_nodes.load();
+}
+
+}  // namespace weft::rt
+
+namespace weft::detail {
+
+using namespace weft::rt;
+
+void run_main(const run_options& options, void (*main_fn)(void*), void* argument) {
+  if (this_m() || entered.exchange(true)) throw error("run: a run() is active already");
+  const settings wanted = read_settings(options);
+  const thread_state_guard calling_thread;
+  set_up(wanted);
+  pthread_sigmask(SIG_SETMASK, nullptr, &sched.sigmask);
+  m* m0;
+  {
+    lock_guard making(sched.newm_lock);
+    m0 = make_m();
+  }
+  m0->run = sched.run.load();
+  m0->is_m0 = m0->through_scheduler = true;
+  sched.m0 = m0;
+  sched.nms.store(1);
+  install_handlers();
+  start_main(m0, wanted, {main_fn, argument});
+  start_sysmon();
+  schedule(m0);
+  take_down(m0);
+  restore_handlers();
+  delete m0;
+  sched.m0 = nullptr;
+  wait_if_dying();
+  entered.store(false);
+}
+
+}  // namespace weft::detail

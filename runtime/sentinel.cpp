@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sentinel: the kernel's upcall when an M blocks, at the price of one context switch. Compare scheduler activations
+// (Anderson et al., 1991) and the kernel's own CMWQ.
+//
+// A SCHED_IDLE thread, pinned to a CPU and left runnable, runs exactly when nothing better wants that CPU. So when an M
+// blocks, for whatever reason, the sentinel is what runs next; it finds the M away in an announced call, takes its P,
+// and gives it to an M that sleeps on this CPU, or, if no work waits, to the idle set.
+//
+// It shares its CPU with the Ms, so they never run at the same time: program order is all the order that its side of
+// claim.h needs. It takes no locks (an M that is woken meanwhile would wait for a thread that cannot run) and makes no
+// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here, and else it asks the template
+// thread.
+//
+// Armed while some P of its CPU is held by an M that makes blocking calls; otherwise it sleeps and costs nothing:
+//   entersyscall:  (announce) armed == 0?  ->  armed = 1, futex wake
+//   sentinel:      no P of this CPU is held, or no call was announced since the visit before last  ->  armed = 0; look once
+//                  more; futex wait while armed == 0
+// Both sides run on one CPU, so no wake-up is lost between them.
+//
+// A CPU-bound M leaves it a few visits a second (SCHED_IDLE has a weight of 3 to 1024); at one of those, an M that was
+// preempted in the middle of announcing looks blocked. It then finds its P taken and gets another: wrong a few times
+// a second at most, and harmless.
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <sched.h>
+#include <sys/prctl.h>
+
+#include "runtime/proc.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr int kQuietVisits = 3;
+
+// An M to take over pp; false: none sleeps here.
+bool give_to_sleeping_m(cpu& c, p* pp, bool spinning) {
+  const std::uint32_t id = c.idle_ms.pop();
+  if (id == idle_stack<m_link>::kNone) return false;
+  give_p(sched.allm[id].load(std::memory_order_acquire), pp, spinning);
+  return true;
+}
+
+void pass_on(cpu& c, p* pp) {
+  for (;;) {
+    const bool own_work = !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
+    if (!own_work && !any_work()) {
+      pp->handoff_ticks.store(0, std::memory_order_relaxed);
+      if (!retire_p(pp, false)) return;
+      continue;  // work came meanwhile
+    }
+    if (!give_to_sleeping_m(c, pp, false)) request_m(c, pp, false);
+    return;
+  }
+}
+
+struct look {
+  bool held = false;         // some P of this CPU is held by an M
+  std::uint32_t calls = 0;   // changes whenever a call is announced
+};
+
+look visit(cpu& c) {
+  look seen;
+  const int n = c.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i) {
+    p* const pp = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+    const m* const owner = pp->owner.load(std::memory_order_acquire);
+    if (!owner) continue;
+    seen.held = true;
+    seen.calls += owner->claim.sequence() * 31 + owner->id;
+    if (owner->claim.away() && take_p(pp, true)) pass_on(c, pp);
+  }
+  return seen;
+}
+
+void* sentinel_main(void* argument) {
+  cpu& c = *static_cast<cpu*>(argument);
+  prctl(PR_SET_NAME, "weft-sentinel");
+  const sched_param none{};
+  sched_setscheduler(0, SCHED_IDLE, &none);
+  look before;
+  int quiet = 0;
+  while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
+    const look now = visit(c);
+    quiet = now.calls == before.calls ? quiet + 1 : 0;
+    before = now;
+    if (now.held && quiet < kQuietVisits) {
+      sched_yield();
+      continue;
+    }
+    c.armed.store(0, std::memory_order_seq_cst);
+    if (visit(c).calls == now.calls) futex_wait(c.armed, 0);
+    c.armed.store(1, std::memory_order_relaxed);
+    quiet = 0;
+  }
+  return nullptr;
+}
+
+bool start_sentinel(cpu& c) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 128 << 10);
+  cpu_set_t* const set = CPU_ALLOC(static_cast<std::size_t>(c.number) + 1);
+  const std::size_t set_size = CPU_ALLOC_SIZE(static_cast<std::size_t>(c.number) + 1);
+  CPU_ZERO_S(set_size, set);
+  CPU_SET_S(static_cast<std::size_t>(c.number), set_size, set);
+  pthread_attr_setaffinity_np(&attributes, set_size, set);
+  CPU_FREE(set);
+  const int failed = pthread_create(&c.sentinel, &attributes, sentinel_main, &c);
+  pthread_attr_destroy(&attributes);
+  if (failed) {
+    std::fprintf(stderr, "weft: no sentinel for CPU %d (%s): blocked threads there are found by polling\n", c.number,
+                 std::strerror(failed));
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void arm_sentinel(cpu& c) {
+  c.armed.store(1, std::memory_order_seq_cst);
+  if (c.has_sentinel.load(std::memory_order_acquire)) {
+    futex_wake(c.armed);
+  } else if (!c.wants_sentinel.exchange(true, std::memory_order_acq_rel)) {
+    wake_sysmon();
+  }
+}
+
+void start_wanted_sentinels() {
+  for (const auto& c : sched.cpus)
+    if (c->wants_sentinel.load(std::memory_order_acquire) && !c->has_sentinel.load(std::memory_order_relaxed) &&
+        !c->sentinel_failed) {
+      if (start_sentinel(*c))
+        c->has_sentinel.store(true, std::memory_order_release);
+      else
+        c->sentinel_failed = true;
+    }
+}
+
+void stop_sentinels() {
+  for (const auto& c : sched.cpus) {
+    if (!c->has_sentinel.load(std::memory_order_relaxed)) continue;
+    c->armed.store(1, std::memory_order_seq_cst);
+    futex_wake(c->armed);
+    pthread_join(c->sentinel, nullptr);
+    c->has_sentinel.store(false, std::memory_order_relaxed);
+  }
+  for (const auto& c : sched.cpus) {
+    c->armed.store(0, std::memory_order_relaxed);
+    c->wants_sentinel.store(false, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace weft::rt

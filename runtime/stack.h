@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goroutine stacks: reserved address space, committed by use, guarded at the low end.
+//
+// Stacks of the default size come from one reservation, cut into equal slots; a slot is given to a goroutine, used,
+// and kept warm for the next one. Each slot's lowest page is a guard: MADV_GUARD_INSTALL (Linux 6.13) leaves the
+// reservation one mapping, however many guards there are; without it each guard is a PROT_NONE page and costs two
+// mappings, so guards stop (with one line on stderr) when vm.max_map_count is near. Other sizes are mapped one by one
+// and unmapped at the goroutine's end.
+//
+// The free ones lie in two lists: warm (still has its pages) and cold (given back to the kernel). scavenge_stacks()
+// gives back half of what was never needed since the call before.
+//
+// The descriptor of a stack lies at its high end, in the page that every goroutine touches anyway.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weft::rt {
+
+constexpr std::size_t kDefaultStackSize = 64 << 10;
+constexpr std::size_t kMainStackSize = 8 << 20;
+constexpr std::size_t kMinStackSize = 16 << 10;
+constexpr std::size_t kMaxStackSize = std::size_t{1} << 30;
+
+struct stack {
+  void* context = nullptr;     // where its goroutine loop waits for the next G; null: not yet started
+  stack* next = nullptr;       // in a free list
+  std::byte* base = nullptr;   // lowest address, of the guard page
+  std::size_t size = 0;        // bytes reserved, guard and descriptor included
+  bool slot = false;           // from the reservation
+  bool guarded = false;
+  void* fiber = nullptr;       // TSan's
+  void* fake_stack = nullptr;  // ASan's
+  unsigned valgrind_id = 0;
+
+  std::uintptr_t low() const { return reinterpret_cast<std::uintptr_t>(base); }
+  std::uintptr_t high() const { return low() + size; }
+};
+
+/// Sets the default size for the stacks of the next goroutines (a multiple of the page size, within the limits above).
+void set_default_stack_size(std::size_t size);
+std::size_t default_stack_size();
+
+/// A stack of `size` bytes (0: the default); null when memory, address space or mappings are exhausted. Thread-safe.
+stack* stack_alloc(std::size_t size);
+/// Takes back stacks linked by `next`. Thread-safe.
+void stack_free(stack* list);
+/// Gives the pages of stacks that have not been needed for a while back to the kernel, at most `most` of them; returns
+/// how many warm ones are left. Called by sysmon.
+std::size_t scavenge_stacks(std::size_t most);
+/// Where a stack's usable part starts, for make_fcontext.
+inline void* stack_top(stack* s) { return s; }
+inline std::size_t stack_guard_size() { return 4096; }
+
+}  // namespace weft::rt

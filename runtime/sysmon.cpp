@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// The monitor thread: no P, no goroutines; what nobody else looks after in time. Go: sysmon, retake.
+//
+// Each round: takes Ps from Ms that are away in a blocking call (tier off: this is how they are found at all; tier
+// sentinel: those whose sentinel is starved); marks goroutines that have run for a slice (kForcePreemptNs); wakes an idle
+// P when work waits that nobody was woken for; makes the threads that others may not make; prints schedtrace; gives
+// back what is not used (cold stacks, idle Ms); and dumps goroutines on SIGQUIT.
+//
+// Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after 50
+// that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
+#include <algorithm>
+#include <cstdio>
+#include <sys/prctl.h>
+
+#include "runtime/clock.h"
+#include "runtime/proc.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 1'000'000'000;
+constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
+constexpr int kPatientRounds = 50;
+constexpr std::size_t kScavengeAtOnce = 8192;
+
+struct p_watch {
+  std::uint32_t schedtick = 0, call = 0;
+  std::int64_t schedtick_since = 0, call_since = 0;
+};
+
+struct monitor {
+  std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
+  std::int64_t delay = 0, started = nanotime(), next_trace = 0, next_tidy = 0;
+  int idle_rounds = 0;
+};
+
+std::int64_t first_delay() { return sched.tier == assist::off ? 20 * kMicrosecond : kMillisecond; }
+
+p* p_at(int i) { return sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire); }
+
+// Go's rule: at the second look at the same call, unless nobody would run anything on that P for now.
+bool retake(p* pp, p_watch& watch, std::int64_t now) {
+  const m* const owner = pp->owner.load(std::memory_order_acquire);
+  const std::uint32_t call = owner->claim.sequence();
+  if (watch.call != call || watch.call_since == 0) {
+    watch.call = call;
+    watch.call_since = now;
+    return false;
+  }
+  const bool others_can = sched.gate.nspinning() + sched.gate.nidle() > 0;
+  if (pp->runq.empty() && (others_can || !any_work()) && now - watch.call_since < kForcePreemptNs) return false;
+  if (!take_p(pp, false)) return false;
+  handoffp(pp);
+  return true;
+}
+
+void watch_running(p* pp, p_watch& watch, std::int64_t now) {
+  const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
+  if (watch.schedtick != tick || watch.schedtick_since == 0) {
+    watch.schedtick = tick;
+    watch.schedtick_since = now;
+  } else if (now - watch.schedtick_since >= kForcePreemptNs) {
+    pp->preempt.store(true, std::memory_order_relaxed);
+  }
+  // A due timer of a P that computes, while no other P is free to run it.
+  if (pp->timers.first_when() <= now) pp->preempt.store(true, std::memory_order_relaxed);
+}
+
+bool watch_ps(monitor& mon, std::int64_t now) {
+  bool useful = false;
+  const int n = sched.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i) {
+    p* const pp = p_at(i);
+    p_watch& watch = mon.watches[static_cast<std::size_t>(i)];
+    const m* const owner = pp->owner.load(std::memory_order_acquire);
+    if (!owner) {
+      watch = {};
+    } else if (owner->claim.away()) {
+      useful |= retake(pp, watch, now);
+    } else {
+      watch_running(pp, watch, now);
+    }
+  }
+  if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
+  return useful;
+}
+
+void trace(monitor& mon, std::int64_t now) {
+  std::string queues, ticks;
+  const int n = std::min(sched.nps.load(std::memory_order_acquire), sched.gomaxprocs.load());
+  for (int i = 0; i < n; ++i) {
+    queues += " " + std::to_string(p_at(i)->runq.size());
+    ticks += " " + std::to_string(p_at(i)->schedtick.load(std::memory_order_relaxed));
+  }
+  std::fprintf(stderr,
+               "SCHED %lldms: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=0 idlethreads=%d "
+               "runqueue=%d [%s ] schedticks=[%s ]\n",
+               static_cast<long long>((now - mon.started) / kMillisecond), sched.gomaxprocs.load(), sched.gate.nidle(),
+               sched.nms.load() + 1, sched.gate.nspinning(), sched.nidle_ms.load(), sched.global_size.load(),
+               queues.c_str(), ticks.c_str());
+}
+
+void tidy() {
+  scavenge_stacks(kScavengeAtOnce);
+  retire_idle_ms();
+  if (sched.gate.busy() == 0) check_dead();
+}
+
+bool everything_idle() {
+  return sched.gate.nidle() >= sched.gomaxprocs.load(std::memory_order_relaxed) && sched.debug.schedtrace_ms == 0;
+}
+
+// Until something calls for sysmon, or a second has passed.
+void sleep_deeply(monitor& mon) {
+  sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
+  if (everything_idle()) sched.sysmon_note.wait(nanotime() + kSecond);
+  sched.sysmon_asleep.store(false, std::memory_order_seq_cst);
+  mon.idle_rounds = 0;
+  mon.delay = first_delay();
+}
+
+void nap(monitor& mon, bool useful) {
+  mon.idle_rounds = useful ? 0 : mon.idle_rounds + 1;
+  if (mon.idle_rounds == 0)
+    mon.delay = first_delay();
+  else if (mon.idle_rounds > kPatientRounds)
+    mon.delay = std::min(mon.delay * 2, kMaxDelay);
+  if (sched.sysmon_note.wait(nanotime() + mon.delay) != note::kNothing) mon.idle_rounds = 0;
+}
+
+void* sysmon_main(void*) {
+  prctl(PR_SET_NAME, "weft-sysmon");
+  prctl(PR_SET_TIMERSLACK, 1);
+  monitor mon;
+  mon.delay = first_delay();
+  bool useful = true;
+  while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
+    if (everything_idle())
+      sleep_deeply(mon);
+    else
+      nap(mon, useful);
+    const std::int64_t now = nanotime();
+    sched.coarse_now.store(now, std::memory_order_relaxed);
+    dump_if_wanted();
+    start_wanted_sentinels();
+    serve_m_requests();
+    useful = watch_ps(mon, now);
+    if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
+      if (mon.next_trace != 0) trace(mon, now);
+      mon.next_trace = now + sched.debug.schedtrace_ms * kMillisecond;
+    }
+    if (now >= mon.next_tidy) {
+      if (mon.next_tidy != 0) tidy();
+      mon.next_tidy = now + kSecond;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void wake_sysmon() { sched.sysmon_note.post_if_empty(1); }
+
+void start_sysmon() {
+  sched.sysmon_stop.store(false, std::memory_order_relaxed);
+  sched.coarse_now.store(nanotime(), std::memory_order_relaxed);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(&sched.sysmon_thread, nullptr, sysmon_main, nullptr);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (failed) fatal_throw("", std::string("cannot start the monitor thread: ") + std::to_string(failed));
+}
+
+void stop_sysmon() {
+  sched.sysmon_stop.store(true, std::memory_order_release);
+  wake_sysmon();
+  pthread_join(sched.sysmon_thread, nullptr);
+}
+
+}  // namespace weft::rt

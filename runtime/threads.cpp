@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ms as threads: making them, pinning them, ending them. Go: newm, templateThread, mexit, checkmcount.
+//
+// A new thread inherits its maker's signal mask, namespaces, and more. So a thread is made only by one that has nothing
+// of its own: not by a goroutine that is locked to its thread, not by a foreign thread, not by the sentinel; for those
+// the template thread (sysmon) does it. Signals are blocked while a thread is made, until it has its signal stack.
+//
+// Idle Ms end after a while, but for a few on each CPU (retire_idle_ms, by sysmon). Their structs are used again.
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstring>
+#include <cxxabi.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <vector>
+
+#include "runtime/barrier.h"
+#include "runtime/proc.h"
+#include "runtime/sanitizer.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr int kKeptIdleMs = 4;  // on each CPU
+constexpr std::size_t kThreadStack = 256 << 10;
+
+// Initial-exec: one instruction to reach, also from a shared library. Only here.
+__attribute__((tls_model("initial-exec"))) thread_local m* current_m = nullptr;
+
+void note_stack_bounds(m* mp) {
+  if constexpr (!kAddressSanitizer) return;
+  pthread_attr_t attributes;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  void* low;
+  std::size_t size;
+  pthread_attr_getstack(&attributes, &low, &size);
+  pthread_attr_destroy(&attributes);
+  mp->g0_stack.base = static_cast<std::byte*>(low);
+  mp->g0_stack.size = size;
+}
+
+// The thread ends: who frees the struct?
+void end_thread(m* mp) {
+  cease_to_be_m(mp);
+  p* orphan = nullptr;
+  bool own = false;
+  {
+    lock_guard hold(sched.lock);
+    if (p* const pp = mp->held) {
+      mp->held = nullptr;
+      pp->owner.store(nullptr, std::memory_order_release);
+      if (pp->orphan) orphan = pp;
+    }
+    own = mp->zombie;
+    if (!own && !left_behind(mp->run)) {  // retired, or a locked goroutine ended: nobody will join it
+      pthread_detach(pthread_self());
+      mp->dead = true;
+      sched.nms.fetch_sub(1, std::memory_order_relaxed);
+      sched.dead_ms.push(mp->id);
+    }
+  }
+  if (orphan) {
+    release_free_lists(orphan);
+    delete orphan;
+  }
+  if (own) delete mp;
+}
+
+void* m_main(void* argument) {
+  m* const mp = static_cast<m*>(argument);
+  become_m(mp);
+  if (mp->next_p) {
+    acquirep(mp, mp->next_p);
+    mp->spinning = mp->next_spinning;
+  }
+  schedule(mp);
+  if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
+  end_thread(mp);
+  return nullptr;
+}
+
+void too_many_ms() {
+  fatal_throw("runtime: program exceeds " + std::to_string(sched.debug.max_ms) + "-thread limit\n",
+              "thread exhaustion");
+}
+
+bool make_thread(m* mp) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, std::max<std::size_t>(kThreadStack, PTHREAD_STACK_MIN) *
+                                             (kAddressSanitizer ? 8 : 1));
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(&mp->thread, &attributes, m_main, mp);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_attr_destroy(&attributes);
+  if (failed == 0) return true;
+  static std::atomic<bool> said{false};
+  if (!said.exchange(true))
+    std::fprintf(stderr,
+                 "weft: no new thread (have %d already): %s; going on with those there are (ulimit -u, "
+                 "kernel.threads-max, pids.max)\n",
+                 sched.nms.load(), std::strerror(failed));
+  return false;
+}
+
+}  // namespace
+
+[[gnu::noinline]] m* this_m() noexcept {
+  asm volatile("");  // never folded into one call over a switch
+  return current_m;
+}
+
+[[gnu::noinline]] void set_errno(int value) noexcept {
+  asm volatile("");
+  errno = value;
+}
+
+std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
+  return sched.allm[id].load(std::memory_order_acquire)->idle_link;
+}
+
+void pin_thread(int tid, const cpu& c) {
+  if (c.number < 0) return;
+  const auto n = static_cast<std::size_t>(c.number);
+  cpu_set_t* const set = CPU_ALLOC(n + 1);
+  CPU_ZERO_S(CPU_ALLOC_SIZE(n + 1), set);
+  CPU_SET_S(n, CPU_ALLOC_SIZE(n + 1), set);
+  sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set);
+  CPU_FREE(set);
+}
+
+// Under newm_lock. A struct of a thread that has ended, or a new one.
+m* make_m() {
+  std::uint32_t id = sched.dead_ms.pop();
+  if (id != idle_stack<m_link>::kNone) {
+    m* const mp = sched.allm[id].load(std::memory_order_relaxed);
+    lock_guard hold(sched.lock);
+    mp->reset();
+    return mp;
+  }
+  id = sched.nms_ever.load(std::memory_order_relaxed);
+  if (id >= sched.allm.size()) too_many_ms();
+  m* const mp = new m(id);
+  sched.allm[id].store(mp, std::memory_order_release);
+  sched.nms_ever.store(id + 1, std::memory_order_release);
+  return mp;
+}
+
+void become_m(m* mp) {
+  current_m = mp;
+  mp->tid = static_cast<int>(syscall(SYS_gettid));
+  pin_thread(0, *mp->c);
+  prctl(PR_SET_TIMERSLACK, 1);
+  mp->eh = reinterpret_cast<eh_globals*>(abi::__cxa_get_globals());
+  note_stack_bounds(mp);
+  mp->g0_stack.fiber = current_fiber();
+  mp->g0.stk = &mp->g0_stack;
+  mp->curg = &mp->g0;
+  give_signal_stack(mp);
+  if (!mp->is_m0) {
+    char name[16];
+    std::snprintf(name, sizeof name, "weft-m%u", mp->id % 100000);
+    prctl(PR_SET_NAME, name);
+    pthread_sigmask(SIG_SETMASK, &sched.sigmask, nullptr);
+  }
+}
+
+void cease_to_be_m(m* mp) {
+  take_signal_stack(mp);
+  current_m = nullptr;
+}
+
+bool newm(cpu& c, p* pp, bool spinning) {
+  lock_guard making(sched.newm_lock);
+  const m* const self = this_m();
+  const std::uint32_t run = self ? self->run : sched.run.load(std::memory_order_acquire);
+  if (left_behind(run) || !sched.active.load(std::memory_order_acquire)) return false;
+  if (sched.nms.load(std::memory_order_relaxed) >= sched.debug.max_ms) too_many_ms();
+  m* const mp = make_m();
+  mp->run = run;
+  mp->c = &c;
+  mp->next_p = pp;
+  mp->next_spinning = spinning;
+  sched.nms.fetch_add(1, std::memory_order_relaxed);
+  if (make_thread(mp)) return true;
+  sched.nms.fetch_sub(1, std::memory_order_relaxed);
+  lock_guard hold(sched.lock);
+  mp->dead = true;
+  sched.dead_ms.push(mp->id);
+  return false;
+}
+
+void request_m(cpu& c, p* pp, bool spinning) {
+  if (pp)
+    pp->wants_m.store(spinning ? 2 : 1, std::memory_order_release);
+  else
+    c.wants_m.store(true, std::memory_order_release);
+  wake_sysmon();
+}
+
+void serve_m_requests() {
+  const int n = sched.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i) {
+    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+    const std::uint32_t wanted = pp->wants_m.exchange(0, std::memory_order_acq_rel);
+    if (wanted != 0) startm(pp, wanted == 2);
+  }
+  for (const auto& c : sched.cpus)
+    if (c->wants_m.exchange(false, std::memory_order_acq_rel) && c->idle_ms.empty()) newm(*c, nullptr, false);
+}
+
+// Half of what is above the kept ones each time, so a burst's threads go within a minute.
+void retire_idle_ms() {
+  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * static_cast<int>(sched.cpus.size());
+  for (const auto& c : sched.cpus) {
+    for (; spare > 0; spare -= 2) {
+      const std::uint32_t id = c->idle_ms.pop();
+      if (id == idle_stack<m_link>::kNone) break;
+      m* const mp = sched.allm[id].load(std::memory_order_acquire);
+      mp->told_to_exit.store(true, std::memory_order_release);
+      mp->wake.post_if_empty(kWakeToLook);
+    }
+  }
+}
+
+// Everything that runs goroutines of the run() that has just ended is stopped, as far as it can be: an M inside the
+// runtime leaves as soon as it sees the new run number, and is joined; one in user code or in a blocking call cannot be
+// stopped: it is detached, and leaves when it next calls into the runtime, with its P.
+void stop_ms() {
+  std::vector<m*> to_join;
+  const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
+  {
+    lock_guard making(sched.newm_lock);
+    hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
+    const int n = sched.nps.load(std::memory_order_acquire);
+    for (int i = 0; i < n; ++i) sched.allp[static_cast<std::size_t>(i)].load()->preempt.store(true);
+    lock_guard hold(sched.lock);
+    for (int i = 0; i < n; ++i) {
+      p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+      m* const owner = pp->owner.load(std::memory_order_acquire);
+      if (!owner || owner == sched.m0) continue;
+      pp->orphan = owner->zombie = true;
+    }
+    for (std::uint32_t id = 0; id < ms; ++id) {
+      m* const mp = sched.allm[id].load(std::memory_order_acquire);
+      if (!mp || mp->dead || mp == sched.m0) continue;
+      if (mp->claim.away() && mp->claim.taken()) mp->zombie = true;
+      if (mp->zombie) {
+        pthread_detach(mp->thread);
+        sched.allm[id].store(nullptr, std::memory_order_relaxed);  // it frees itself
+        continue;
+      }
+      to_join.push_back(mp);
+      mp->told_to_exit.store(true, std::memory_order_release);
+    }
+  }
+  for (m* mp : to_join) {
+    mp->wake.post(kWakeToLook);
+    pthread_join(mp->thread, nullptr);
+  }
+  for (std::uint32_t id = 0; id < ms; ++id)
+    if (m* const mp = sched.allm[id].exchange(nullptr, std::memory_order_relaxed); mp && mp != sched.m0) delete mp;
+}
+
+}  // namespace weft::rt

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which Ps are idle, how many Ms spin, and the rule that no wake-up is lost. Go: the head of proc.go.
+//
+// The problem: a G becomes runnable on one CPU while the M of another decides to sleep. Waking an M for every G costs a
+// system call each and thrashes; not waking loses parallelism, or the G altogether. A lock around both decisions would
+// make every ready() pay for the rare sleep.
+//
+// The rule: an M with a P but without work spins (looks for work elsewhere) before it sleeps, and at most half of the
+// busy Ps have spinning Ms. While one M spins nobody needs to wake another: it will find the work, and when the last
+// spinning M finds work it wakes the next one (so a burst wakes as many Ms as it needs, one after the other).
+//   Submitter:  1. publishes the G (run queue, global queue, timer heap)
+//               2. light barrier
+//               3. if no M spins and some P is idle: one CAS nspinning 0 -> 1, takes an idle P, starts an M on it,
+//                  spinning
+//   Retiring M: 1. puts its P into the idle set; if it was spinning, nspinning - 1
+//               2. heavy barrier
+//               3. looks at all queues again; if there is work and an idle P can be had, goes on with that, spinning
+// Either the submitter sees nspinning == 0 and the idle P (and wakes), or its publication came before the retiring M's
+// heavy barrier (and the second look finds it). The barriers are those of barrier.h, so a ready() pays two loads.
+// Rejected: an idle P handed one G directly (loses locality, and the next G must wake again); a fence in ready() (7 ns
+// of 12).
+//
+// busy counts what can still make a goroutine runnable without help from outside: Ps that are not idle, and Ms whose P
+// was taken while they are blocked. It goes up before anything that depends on it and down after; so when it is zero
+// everything sleeps, and the M that made it zero looks for a deadlock (see deadlock.cpp).
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+
+#include "runtime/barrier.h"
+
+namespace weft::rt {
+
+template <int MaxPs, class Policy = hardware>
+class wake_gate {
+ public:
+  /// The submitter's step 2 and half of 3: whether an M should be woken.
+  bool should_wake() const {
+    Policy::light_barrier();
+    return nidle_.load(std::memory_order_relaxed) != 0 && nspinning_.load(std::memory_order_relaxed) == 0;
+  }
+  /// The submitter's CAS: true means that the caller owes one spinning M (or a cancel).
+  bool begin_wake() {
+    int none = 0;
+    return nspinning_.compare_exchange_strong(none, 1, std::memory_order_acq_rel, std::memory_order_relaxed);
+  }
+  /// An M starts to spin; end_spinning() or retire_spinning() must follow.
+  void begin_spinning() { nspinning_.fetch_add(1, std::memory_order_acq_rel); }
+  /// The M found work (or begin_wake() found no P). True: it was the last one that span.
+  bool end_spinning() { return nspinning_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+  /// The retiring M's steps 1 and 2: afterwards it must look at all queues again. Its P still counts as busy, until
+  /// it calls settle().
+  void retire(int p, bool spinning) {
+    nidle_.fetch_add(1, std::memory_order_acq_rel);
+    word_of(p).fetch_or(bit_of(p), std::memory_order_acq_rel);
+    if (spinning) nspinning_.fetch_sub(1, std::memory_order_acq_rel);
+    Policy::heavy_barrier();
+  }
+
+  /// Takes the idle P number p, which counts as busy from here on; false: it is not idle, or somebody was faster.
+  bool take_idle(int p) {
+    if ((word_of(p).load(std::memory_order_acquire) & bit_of(p)) == 0) return false;
+    busy_.fetch_add(1, std::memory_order_acq_rel);
+    if (word_of(p).fetch_and(~bit_of(p), std::memory_order_acq_rel) & bit_of(p)) {
+      nidle_.fetch_sub(1, std::memory_order_acq_rel);
+      return true;
+    }
+    busy_.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
+  }
+  /// Takes an idle P below `limit`, looking from number `start` on; -1: none.
+  int take_any_idle(int start, int limit) {
+    for (int i = 0; i < limit && nidle_.load(std::memory_order_acquire) != 0; ++i) {
+      const int p = (start + i) % limit;
+      if (p % 64 == 0 && p + 64 <= limit && word_of(p).load(std::memory_order_acquire) == 0) {
+        i += 63;
+        continue;
+      }
+      if (take_idle(p)) return p;
+    }
+    return -1;
+  }
+  bool is_idle(int p) const { return (words_[static_cast<std::size_t>(p / 64)].load(std::memory_order_acquire) & bit_of(p)) != 0; }
+
+  /// Something that can make goroutines runnable comes to be (an M blocked without its P).
+  void begin_busy() { busy_.fetch_add(1, std::memory_order_acq_rel); }
+  /// It is over (or a retired P has settled). True: that was the last one; the caller looks for a deadlock.
+  bool settle() { return busy_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+  /// Forgets everything. Nobody else may be here.
+  void reset() {
+    nidle_.store(0, std::memory_order_relaxed);
+    nspinning_.store(0, std::memory_order_relaxed);
+    busy_.store(0, std::memory_order_relaxed);
+    for (auto& word : words_) word.store(0, std::memory_order_relaxed);
+  }
+
+  int nidle() const { return nidle_.load(std::memory_order_acquire); }
+  int nspinning() const { return nspinning_.load(std::memory_order_acquire); }
+  int busy() const { return busy_.load(std::memory_order_acquire); }
+
+ private:
+  template <class T>
+  using atomic = typename Policy::template atomic<T>;
+  static constexpr int kWords = (MaxPs + 63) / 64;
+  static constexpr std::uint64_t bit_of(int p) { return std::uint64_t{1} << (p % 64); }
+  atomic<std::uint64_t>& word_of(int p) { return words_[static_cast<std::size_t>(p / 64)]; }
+
+  alignas(64) atomic<int> nidle_{0};
+  atomic<int> nspinning_{0};
+  alignas(64) atomic<int> busy_{0};
+  alignas(64) std::array<atomic<std::uint64_t>, kWords> words_{};
+};
+
+}  // namespace weft::rt

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starting and stopping Ms: wakep, startm, handoffp, stopm. Go: the functions of these names. The protocol is in
+// wake.h.
+//
+// One measure is not Go's. Two goroutines that wake each other in turn make something runnable every 50 ns and never
+// leave anything to steal, yet each ready() sees an idle P and would wake a thread for it, for ever. So a wake whose M
+// found nothing to do doubles the number of submissions that the next wake is put off by (up to kMaxSkip); one that
+// found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period at most.
+//
+// An M that sleeps while timers are pending and no P looks after them sleeps until the first is due: the timekeeper.
+#include "runtime/barrier.h"
+#include "runtime/clock.h"
+#include "runtime/proc.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr int kMaxBackoff = 8;
+constexpr int kFirstSkip = 4;
+
+void wake_spinner(int near) {
+  if (!sched.gate.begin_wake()) return;
+  const int id = sched.gate.take_any_idle(near, sched.gomaxprocs.load(std::memory_order_relaxed));
+  if (id < 0) {
+    sched.gate.end_spinning();
+    return;
+  }
+  startm(sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire), true);
+}
+
+[[gnu::noinline]] void wakep_slow(p* pp) {
+  const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
+  if (backoff > 0) {
+    if (++pp->wakes_skipped < kFirstSkip << backoff) return;
+    pp->wakes_skipped = 0;
+  }
+  wake_spinner(pp->id);
+}
+
+// Makes mp the timekeeper if there is something to keep and nobody does; returns until when to sleep.
+std::int64_t keep_time(m* mp) {
+  std::int64_t when = next_timer();
+  if (when == kNever) return kNever;
+  m* nobody = nullptr;
+  if (!sched.timekeeper.compare_exchange_strong(nobody, mp, std::memory_order_acq_rel)) {
+    if (when < sched.timekeeper_until.load(std::memory_order_acquire)) nobody->wake.post_if_empty(kWakeToLook);
+    return kNever;
+  }
+  sched.timekeeper_until.store(when, std::memory_order_seq_cst);
+  hardware::heavy_barrier();  // pairs with the light barrier in poke_timekeeper(): a timer added now is seen here or there
+  when = next_timer();
+  sched.timekeeper_until.store(when, std::memory_order_release);
+  return when;
+}
+
+bool stop_keeping_time(m* mp) {
+  if (sched.timekeeper.load(std::memory_order_relaxed) != mp) return false;
+  sched.timekeeper_until.store(kNever, std::memory_order_release);
+  sched.timekeeper.store(nullptr, std::memory_order_release);
+  return true;
+}
+
+// The thread that calls has nothing that a new thread should not inherit.
+bool clean_thread() {
+  const m* const self = this_m();
+  if (!self) return pthread_equal(pthread_self(), sched.sysmon_thread) != 0;
+  return !self->lockedg && !self->in_syscall;
+}
+
+}  // namespace
+
+void wakep(p* pp) {
+  if (sched.gate.should_wake()) [[unlikely]]
+    wakep_slow(pp);
+}
+
+void wakep_foreign() {
+  if (sched.gate.should_wake()) wake_spinner(0);
+}
+
+void note_fruitless_wake() {
+  const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
+  if (backoff < kMaxBackoff) sched.wake_backoff.store(backoff + 1, std::memory_order_relaxed);
+}
+
+void acquirep(m* mp, p* pp) {
+  mp->held = pp;
+  pp->owner.store(mp, std::memory_order_release);  // pairs with the sentinel's and sysmon's acquire
+}
+
+p* releasep(m* mp) {
+  p* const pp = mp->held;
+  pp->owner.store(nullptr, std::memory_order_release);
+  mp->held = nullptr;
+  return pp;
+}
+
+void give_p(m* to, p* pp, bool spinning) {
+  to->next_p = pp;
+  to->next_spinning = spinning;
+  to->wake.post(kWakeWithP);
+}
+
+void startm(p* pp, bool spinning) {
+  const std::uint32_t id = pp->c->idle_ms.pop();
+  if (id != idle_stack<m_link>::kNone) {
+    give_p(sched.allm[id].load(std::memory_order_acquire), pp, spinning);
+    return;
+  }
+  if (!clean_thread()) {
+    request_m(*pp->c, pp, spinning);
+    return;
+  }
+  if (newm(*pp->c, pp, spinning)) return;
+  // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
+  sched.gate.retire(pp->id, spinning);
+  if (sched.gate.settle()) check_dead();
+}
+
+bool any_work() {
+  if (sched.global_size.load(std::memory_order_acquire) != 0) return true;
+  const int n = sched.nps.load(std::memory_order_acquire);
+  for (int i = 0; i < n; ++i)
+    if (!sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->runq.empty()) return true;
+  const std::int64_t timer = next_timer();
+  return timer != kNever && timer <= nanotime();
+}
+
+bool retire_p(p* pp, bool spinning) {
+  sched.gate.retire(pp->id, spinning);
+  if (!surplus(pp) && any_work() && sched.gate.take_idle(pp->id)) {
+    sched.gate.settle();
+    return true;
+  }
+  if (sched.gate.settle()) check_dead();
+  return false;
+}
+
+// As in Go: an M is started in every situation in which find_runnable() would find work.
+void handoffp(p* pp) {
+  const bool own_work = !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
+  if (!surplus(pp)) {
+    if (own_work) return startm(pp, false);
+    if (sched.gate.nspinning() == 0 && any_work() && sched.gate.begin_wake()) return startm(pp, true);
+  }
+  if (retire_p(pp, false)) startm(pp, false);
+}
+
+void stopm(m* mp) {
+  mp->idle.store(true, std::memory_order_relaxed);
+  sched.nidle_ms.fetch_add(1, std::memory_order_relaxed);
+  mp->c->idle_ms.push(mp->id);
+  bool kept = false;
+  while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
+    const std::uint32_t woken = mp->wake.wait(keep_time(mp));
+    kept |= stop_keeping_time(mp);
+    if (woken == kWakeWithP) {
+      acquirep(mp, mp->next_p);
+      mp->spinning = mp->next_spinning;
+      break;
+    }
+    if (woken == note::kNothing) {  // timers are due: some idle P is to run them, perhaps on this very M
+      if (sched.gate.nspinning() == 0) wake_spinner(mp->c->nps.load() > 0 ? mp->c->ps[0].load()->id : 0);
+      else if (next_timer() <= nanotime()) sched_yield();  // the M that spins is about to
+    }
+  }
+  sched.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
+  mp->idle.store(false, std::memory_order_relaxed);
+  // Whoever kept the time goes off to run goroutines: another idle M must keep it.
+  if (kept && mp->held && !mp->spinning && next_timer() != kNever && sched.gate.should_wake())
+    wake_spinner(mp->held->id);
+}
+
+}  // namespace weft::rt

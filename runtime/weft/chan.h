@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Channels: typed queues on which goroutines (and foreign threads) meet. Go's meaning throughout.
+//
+// chan<T> is a thin typed face of detail::hchan, which runtime/chan.cpp implements once for all T.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <weft/error.h>
+#include <weft/sync.h>
+
+namespace weft {
+
+/// Stands where Go writes struct{}.
+struct unit {
+  friend bool operator==(unit, unit) = default;
+};
+
+enum class recv_status { received, empty, closed };
+
+template <class T>
+struct try_recv_result {
+  recv_status status;
+  std::optional<T> value;
+};
+
+namespace detail {
+
+/// How to move and destroy an element; trivially copyable ones are moved by memcpy (move_construct is null).
+struct element_type {
+  std::size_t size;
+  std::size_t align;
+  void (*move_construct)(void* to, void* from);  // also destroys nothing: `from` stays a moved-from object
+  void (*destroy)(void* element);
+};
+
+template <class T>
+inline constexpr element_type kElementType = {
+    sizeof(T), alignof(T),
+    std::is_trivially_copyable_v<T> ? nullptr
+                                    : +[](void* to, void* from) { ::new (to) T(std::move(*static_cast<T*>(from))); },
+    std::is_trivially_destructible_v<T> ? nullptr : +[](void* element) { static_cast<T*>(element)->~T(); }};
+
+/// A channel. One allocation holds it and its buffer. All but the constants is guarded by `lock`. Go: runtime.hchan.
+struct hchan {
+  std::atomic<std::uint32_t> references{1};
+  core_lock lock;
+  std::atomic<std::size_t> count{0};  // elements in the buffer; written under the lock, read by len() without
+  std::size_t capacity;
+  const element_type* type;
+  std::byte* buffer;
+  std::size_t send_index = 0, recv_index = 0;
+  std::atomic<bool> closed{false};
+  waiter *recv_head = nullptr, *recv_tail = nullptr;
+  waiter *send_head = nullptr, *send_tail = nullptr;
+};
+
+hchan* chan_make(const element_type* type, std::size_t capacity);
+void chan_free(hchan* c) noexcept;
+void chan_send(hchan* c, void* element);
+bool chan_try_send(hchan* c, void* element);
+bool chan_recv(hchan* c, void* to);
+recv_status chan_try_recv(hchan* c, void* to);
+void chan_close(hchan* c);
+
+template <class T>
+struct element_slot {
+  alignas(T) std::byte raw[sizeof(T)];
+  T* get() noexcept { return std::launder(reinterpret_cast<T*>(raw)); }
+  std::optional<T> take() {
+    struct destroy {
+      T* t;
+      ~destroy() { t->~T(); }
+    } at_end{get()};
+    return std::optional<T>(std::move(*at_end.t));
+  }
+};
+
+/// The counted reference that all three faces of a channel hold.
+class chan_ref {
+ public:
+  chan_ref() = default;
+  explicit chan_ref(hchan* adopted) noexcept : c_(adopted) {}
+  chan_ref(const chan_ref& other) noexcept : c_(other.c_) {
+    if (c_) c_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  chan_ref(chan_ref&& other) noexcept : c_(std::exchange(other.c_, nullptr)) {}
+  chan_ref& operator=(chan_ref other) noexcept {
+    std::swap(c_, other.c_);
+    return *this;
+  }
+  ~chan_ref() {
+    if (c_ && c_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) chan_free(c_);
+  }
+  hchan* get() const noexcept { return c_; }
+
+ private:
+  hchan* c_ = nullptr;
+};
+
+}  // namespace detail
+
+template <class T>
+class chan;
+
+/// The receiving view of a channel.
+template <class T>
+class recv_chan {
+ public:
+  using value_type = T;
+  recv_chan() = default;
+
+  /// Parks until a value comes and returns it; nullopt once the channel is closed and drained. Nil: for ever.
+  std::optional<T> recv() const {
+    detail::element_slot<T> slot;
+    if (!detail::chan_recv(c_.get(), slot.raw)) return std::nullopt;
+    return slot.take();
+  }
+  /// Takes a value if one can be had at once.
+  try_recv_result<T> try_recv() const {
+    detail::element_slot<T> slot;
+    const recv_status status = detail::chan_try_recv(c_.get(), slot.raw);
+    if (status != recv_status::received) return {status, std::nullopt};
+    return {status, slot.take()};
+  }
+  /// Elements in the buffer now. Nil: 0.
+  std::size_t len() const { return c_.get() ? c_.get()->count.load(std::memory_order_relaxed) : 0; }
+  std::size_t cap() const { return c_.get() ? c_.get()->capacity : 0; }
+  explicit operator bool() const { return c_.get() != nullptr; }
+  friend bool operator==(const recv_chan& a, const recv_chan& b) { return a.c_.get() == b.c_.get(); }
+
+  /// Receives until the channel is closed and drained.
+  class iterator {
+   public:
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+    using iterator_category = std::input_iterator_tag;
+    iterator() = default;
+    explicit iterator(const recv_chan* c) : c_(c) { ++*this; }
+    T&& operator*() const { return std::move(*value_); }
+    iterator& operator++() {
+      value_ = c_->recv();
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    bool operator==(std::default_sentinel_t) const { return !value_.has_value(); }
+
+   private:
+    const recv_chan* c_ = nullptr;
+    mutable std::optional<T> value_;
+  };
+  iterator begin() const { return iterator(this); }
+  std::default_sentinel_t end() const { return {}; }
+
+ protected:
+  explicit recv_chan(detail::chan_ref c) : c_(std::move(c)) {}
+  detail::chan_ref c_;
+  friend class chan<T>;
+};
+
+/// The sending view of a channel.
+template <class T>
+class send_chan {
+ public:
+  using value_type = T;
+  send_chan() = default;
+
+  /// Sends v, parking until a receiver or room takes it. Throws closed_channel ("send on closed channel"), also when
+  /// the channel is closed meanwhile. Nil: for ever.
+  void send(T v) const { detail::chan_send(c_.get(), std::addressof(v)); }
+  /// Sends if that can be done at once; false: it would block, and the value is untouched.
+  bool try_send(T&& v) const { return detail::chan_try_send(c_.get(), std::addressof(v)); }
+  bool try_send(const T& v) const
+    requires std::is_copy_constructible_v<T>
+  {
+    T copy(v);
+    return detail::chan_try_send(c_.get(), std::addressof(copy));
+  }
+  /// Closes the channel: receivers drain it and then get nullopt, senders get closed_channel. Throws closed_channel
+  /// ("close of closed channel") or nil_channel.
+  void close() const { detail::chan_close(c_.get()); }
+  std::size_t len() const { return c_.get() ? c_.get()->count.load(std::memory_order_relaxed) : 0; }
+  std::size_t cap() const { return c_.get() ? c_.get()->capacity : 0; }
+  explicit operator bool() const { return c_.get() != nullptr; }
+  friend bool operator==(const send_chan& a, const send_chan& b) { return a.c_.get() == b.c_.get(); }
+
+ private:
+  explicit send_chan(detail::chan_ref c) : c_(std::move(c)) {}
+  detail::chan_ref c_;
+  friend class chan<T>;
+};
+
+/// A reference to a channel, copyable as in Go; chan<T>{} is nil. All members may be called from any goroutine and any
+/// foreign thread at the same time. Go: chan T.
+template <class T>
+class chan : public recv_chan<T> {
+ public:
+  using value_type = T;
+  chan() = default;
+  explicit chan(detail::hchan* adopted) : recv_chan<T>(detail::chan_ref(adopted)) {}
+
+  operator send_chan<T>() const { return send_chan<T>(this->c_); }
+
+  /// As send_chan's.
+  void send(T v) const { detail::chan_send(this->c_.get(), std::addressof(v)); }
+  bool try_send(T&& v) const { return detail::chan_try_send(this->c_.get(), std::addressof(v)); }
+  bool try_send(const T& v) const
+    requires std::is_copy_constructible_v<T>
+  {
+    T copy(v);
+    return detail::chan_try_send(this->c_.get(), std::addressof(copy));
+  }
+  void close() const { detail::chan_close(this->c_.get()); }
+  friend bool operator==(const chan& a, const chan& b) { return a.c_.get() == b.c_.get(); }
+};
+
+/// Makes a channel with room for `capacity` elements; 0: unbuffered. Throws `error` ("makechan: size out of range") for
+/// sizes that no memory can hold, std::bad_alloc when it is short. Go: make(chan T, capacity).
+template <class T>
+chan<T> make_chan(std::size_t capacity = 0) {
+  return chan<T>(detail::chan_make(&detail::kElementType<T>, capacity));
+}
+
+}  // namespace weft

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// All of weft's public interface.
+#pragma once
+
+#include <weft/chan.h>
+#include <weft/error.h>
+#include <weft/metrics.h>
+#include <weft/runtime.h>
+#include <weft/sync.h>
+#include <weft/time.h>

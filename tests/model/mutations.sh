@@ -1,0 +1,99 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Shows that the models can fail: breaks a copy of the code in one place after the other and expects the model to
+# report a violation. From the top of the tree; with an argument, only the models whose name contains it.
+# Each line: the model, the file to break, what is broken, a substitution (Perl's; it must change the file).
+set -eu
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+missed=0
+
+mutation() {  # model file what substitution
+  case $1 in *"${only}"*) ;; *) return 0 ;; esac
+  rm -rf "${copy:?}"/*
+  mkdir -p "$copy/runtime" "$copy/tests/model"
+  cp runtime/*.h "$copy/runtime"
+  cp tests/model/*.h tests/model/*.cpp "$copy/tests/model"
+  perl -0pi -e "$4" "$copy/$2"
+  if cmp -s "$2" "$copy/$2"; then
+    echo "STALE   $1: $3"
+    missed=1
+    return 0
+  fi
+  "${CXX:-c++}" -std=c++20 -O1 -w -I"$copy" "$copy/tests/model/$1_model.cpp" -o "$copy/model"
+  if "$copy/model" >"$copy/out" 2>&1; then
+    echo "MISSED  $1: $3"
+    missed=1
+  elif grep -q violated "$copy/out"; then
+    result=$(sed -n '3s/^USER ASSERT FAILED //p;3t;3p' "$copy/out")
+    echo "caught  $1: $3: $result, interleaving $(sed -n '1s/.*interleaving //p' "$copy/out")"
+  else
+    echo "CRASHED $1: $3"
+    missed=1
+  fi
+}
+
+only=${1:-}
+light='Policy::light_barrier\(\);'
+heavy='Policy::heavy_barrier\(\);'
+
+q=runtime/runq.h
+mutation runq $q 'no barrier in enter()' "s/$light//"
+mutation runq $q 'no barrier in rob()' "s/$heavy//"
+mutation runq $q 'rob() does not look at busy' 's/while \(busy_.load\(std::memory_order_acquire\) != 0\)/while (false)/'
+mutation runq $q 'enter() does not look at thief' 's/if \(thief_.load\(std::memory_order_acquire\) == 0\)/if (true)/'
+mutation runq $q 'leave() releases nothing' 's/(void leave\(\) \{ busy_.store\(0, std::memory_order_)release/$1relaxed/'
+mutation runq $q 'rob() releases nothing' 's/(thief_.store\(0, std::memory_order_)release(\);\n    return g)/$1relaxed$2/'
+mutation runq $q 'put() releases nothing' 's/(tail_.store\(tail \+ 1, std::memory_order_)release/$1relaxed/'
+mutation runq $q 'steal() publishes without release' 's/(to.tail_.store\(at \+ n - 1, std::memory_order_)release/$1relaxed/'
+mutation runq $q 'steal() without CAS' 's/if \(!head_.compare_exchange_strong\(expected, head \+ n,[^;]*;/head_.store(head + n, std::memory_order_release);/'
+mutation runq $q 'steal() reads a stale tail' 's/(tail_.load\(std::memory_order_)acquire(\);  \/\/ pairs with put)/$1relaxed$2/'
+mutation runq $q 'spill without CAS' 's/if \(!head_.compare_exchange_strong\(head, head \+ kOverflow,[^;]*;/head_.store(head + kOverflow, std::memory_order_release);/'
+mutation runq $q 'the spill keeps no order' 's/(spill.gs\[)i(\] = ring_)/$1kOverflow - 1 - i$2/'
+mutation runq $q 'the head moves before the batch is written' 's/(      batch_next_.store\(1,.*?\n.*?\n)(      if \(head_.compare_exchange_strong[^;]*?\)\n)(        return batch_\[0\][^;]*;)/$2\{\n$1$3\}/s'
+mutation runq $q 'empty() reads the ring last' 's/const std::uint32_t tail = tail_.load[^;]*;\n[^;]*return false;(.*?)if \(tail_.load[^;]*== tail\) return true;/$1return ring_empty();/s'
+mutation runq $q 'get() leaves runnext in place' 's/(inherits|)\n( *)runnext_.store\(nullptr, std::memory_order_relaxed\);\n( *leave)/$1\n$3/'
+
+c=runtime/claim.h
+mutation claim $c 'no light barrier' "s/$light//"
+mutation claim $c 'no heavy barrier' "s/if \(!same_cpu\) $heavy//"
+mutation claim $c 'in_runtime is not read again' 's/in_runtime_.load\(std::memory_order_acquire\) != 0 \|\|\n *//'
+mutation claim $c 'the sequence is not compared' 's/ \|\|\n *sequence_.load\(std::memory_order_relaxed\) != sequence//'
+mutation claim $c 'leave() releases nothing' 's/(in_runtime_.store\(0, std::memory_order_)release/$1relaxed/'
+mutation claim $c 'the taker commits without CAS' 's/return revoked_.compare_exchange_strong\(expected, kTaken.*?: result::lost;/revoked_.store(kTaken, std::memory_order_release);\nreturn result::taken;/s'
+mutation claim $c 'the M answers without CAS' 's/if \(revoked_.compare_exchange_weak[^;]*;/revoked_.store(0, std::memory_order_release);\nreturn true;/'
+mutation claim $c 'requests without tokens' 's/\(std::uint64_t\{token\} << 2\) \| kAsked/kAsked/'
+mutation claim $c 'in_runtime is cleared before the sequence counts' 's/(    sequence_.store\([^;]*;\n)(    in_runtime_.store\(0[^;]*;\n)/$2$1/'
+mutation claim $c 'the M does not reset what was taken' 's/revoked_.store\(0, std::memory_order_relaxed\);//'
+
+w=runtime/wake.h
+model=tests/model/wake_model.cpp
+mutation wake $w 'no light barrier' "s/$light//"
+mutation wake $w 'no heavy barrier' "s/$heavy//"
+mutation wake $w 'nspinning is given back after the barrier' 's/(    if \(spinning\) nspinning_[^;]*;\n)(    Policy::heavy_barrier\(\);\n)/$2$1/'
+mutation wake $w 'nidle counts after the barrier' 's/(    nidle_.fetch_add[^;]*;\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
+mutation wake $w 'take_idle() without looking who was faster' 's/if \(word_of\(p\).fetch_and\(~bit_of\(p\), std::memory_order_acq_rel\) & bit_of\(p\)\)/word_of(p).fetch_and(~bit_of(p), std::memory_order_acq_rel);\nif (true)/'
+mutation wake $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
+mutation wake $model 'the last one that span wakes nobody' 's/gate.end_spinning\(\)\) wake\(\);/gate.end_spinning()) {}/'
+mutation wake $model 'a wake without P does not look again' 's/if \(!gate.end_spinning\(\)\) return;/gate.end_spinning();\nreturn;/'
+mutation wake $model 'the M settles before it looks again' 's/(      spinning = work.*?\n.*?\n)(      settle\(\);\n)/$2$1/'
+
+model=tests/model/park_model.cpp
+mutation park $model 'the lock is released before the context is saved' 's/(    left.saved.set\(true\);\n)(    unlock\(\);\n)/$2$1/'
+mutation park $model 'ready without the lock' 's/(run_readier\(\) \{\n)    lock\(\);(.*?)    unlock\(\);/$1$2/s'
+mutation park $model 'ready without a wake-up' 's/(runnext was free"\);\n)    wake\(\);/$1/'
+mutation park $model 'the wake-up comes before the goroutine' 's/(    require\(at\(runq, p\)->put_next[^;]*;\n)(    wake\(\);\n)/$2$1/'
+mutation park $model 'post() without a futex wake' 's/(word_.store\(value[^;]*;\n)    futex_wake\(word_\);/$1/'
+mutation park $model 'post() releases nothing' 's/(word_.store\(value, std::memory_order_)release/$1relaxed/'
+mutation park $model 'the P is given after the post' 's/(    at\(ms, number\).next_p.set\(p\);\n)(    at\(ms, number\).wake.post[^;]*;\n)/$2$1/'
+mutation park $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
+mutation park $q 'rob() takes from the batch only' 's/(      g = )runnext_.load\(std::memory_order_relaxed\);\n *runnext_.store\(nullptr, std::memory_order_relaxed\);/$1nullptr;/'
+mutation park $q 'empty() does not see runnext' 's/runnext_.load\(std::memory_order_acquire\) == nullptr &&//'
+mutation park $w 'no heavy barrier' "s/$heavy//"
+
+s=runtime/idle_stack.h
+mutation idle_stack $s 'no counter beside the number' 's/\(\(head >> 32\) \+ 1\) << 32 \| number/(head >> 32) << 32 | number/'
+mutation idle_stack $s 'push() releases nothing' 's/(next_head\(head, number\), std::memory_order_)acq_rel/$1relaxed/'
+mutation idle_stack $s 'pop() acquires nothing' 's/(pop\(\) \{\n.*?std::memory_order_)acquire(.*?std::memory_order_)acq_rel(,\n *std::memory_order_)acquire/$1relaxed$2relaxed$3relaxed/s'
+mutation idle_stack $s 'the link is written after the push' 's/(      links_\(number\).store\(static_cast<std::uint32_t>\(head\), std::memory_order_relaxed\);\n)(    \} while[^;]*;\n)/$2$1/'
+exit $missed
