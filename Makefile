@@ -116,7 +116,7 @@ changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-fil
 
 # -- Flags -------------------------------------------------------------------------------------------------------------
 
-# Public headers are reached through a link, not through -Iruntime, where runtime/sched.h would hide the system's.
+# Public headers are reached through a link, not through -Iruntime, where a header of ours could hide the system's.
 INCLUDE      := $(BUILD)/include
 CPPFLAGS_ALL  = -I$(INCLUDE) -I. $(CPPFLAGS)
 STD          := -std=c++20
@@ -138,6 +138,9 @@ OPT_asan    := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 TEST_asan   := -fno-sanitize=null,alignment
 OPT         := $(OPT_$(CONFIG)) $(WARN_$(CONFIG)) -fno-omit-frame-pointer -pthread
 CODEGEN     := -fPIC -fno-semantic-interposition
+ifeq ($(shell uname -m),x86_64)
+CODEGEN     += -mno-red-zone# for jump() in runtime/switch.h
+endif
 CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 
 # libunwind defines _Unwind_RaiseException and its kin too: libgcc_s has to come first, needed or not, or libunwind

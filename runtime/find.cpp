@@ -151,7 +151,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     }
     p* const pp = mp->held;
     const bool allowance_used = pp->switches_left.load(std::memory_order_relaxed) <= 0;
-    pp->switches_left.store(next_allowance(pp), std::memory_order_relaxed);
+    if (allowance_used) pp->switches_left.store(next_allowance(pp), std::memory_order_relaxed);
     pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
     if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
@@ -166,7 +166,8 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     }
     if (pp->timers.first_when() != kNever) run_timers(pp, nanotime());
     if (sched.debug.chaos) shuffle(pp);
-    gp = local_work(mp, allowance_used, inherits);
+    const bool fair = allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0;
+    gp = local_work(mp, fair, inherits);
     if (!gp && may_spin(mp)) gp = spin(mp);
     if (gp) {
       stop_spinning(mp);

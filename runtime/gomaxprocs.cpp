@@ -64,13 +64,21 @@ void stop_surplus(int n) {
   }
 }
 
+// Whether an M that was left behind still holds pp: then pp is its business from here on.
+bool still_held(p* pp) {
+  lock_guard hold(sched.lock);
+  return pp->dropped = pp->owner.load(std::memory_order_acquire) != nullptr;
+}
+
 }  // namespace
 
 void start_ps(int n) {
   int have = sched.nps.load(std::memory_order_relaxed);
+  if (have == 1 && n > 1) sched.allp[0].load(std::memory_order_relaxed)->runq.set_shared();
   for (; have < n; ++have) {
     sched.gate.begin_busy();
     p* const pp = new_p(have);
+    if (n == 1) pp->runq.set_exclusive();
     sched.nps.store(have + 1, std::memory_order_release);
     sched.gate.retire(pp->id, false);
     sched.gate.settle();
@@ -78,11 +86,13 @@ void start_ps(int n) {
   sched.gomaxprocs.store(n, std::memory_order_release);
 }
 
+
+
 void delete_ps() {
   const int n = sched.nps.exchange(0, std::memory_order_acq_rel);
   for (int i = 0; i < n; ++i) {
     p* const pp = sched.allp[static_cast<std::size_t>(i)].exchange(nullptr, std::memory_order_acq_rel);
-    if (pp->orphan) continue;  // its M deletes it
+    if (still_held(pp)) continue;  // its M deletes it
     while (g* gp = pp->runq.get().g)
       if (!gp->stk) destroy_unstarted(gp);
     release_free_lists(pp);

@@ -60,7 +60,7 @@ struct p {
 
   timer_heap timers;
   int wakes_skipped = 0;  // see wakep()
-  bool orphan = false;    // its run() is over; whoever holds it deletes it. Guarded by sched.lock
+  bool dropped = false;   // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
   alignas(64) std::atomic<m*> owner{nullptr};
   std::atomic<std::uint32_t> wants_m{0};      // the template thread is to make an M for it: 1, 2 spinning

@@ -199,10 +199,12 @@ void yield_m(m* mp, g* gp) {
     switch_to(mp, gp, next);
     return;
   }
+  // With nothing local left, the goroutines in the global queue come first.
+  const bool others_wait = sched.global_size.load(std::memory_order_relaxed) != 0;
   const bool alone = pp->switches_left.load(std::memory_order_relaxed) > 0 && !preempted && !mp->next_g &&
-                     (!mp->through_scheduler || pp->runq.empty()) &&
-                     sched.global_size.load(std::memory_order_relaxed) == 0;
+                     (!mp->through_scheduler || pp->runq.empty()) && !others_wait;
   if (!alone) {
+    if (others_wait && pp->runq.empty()) mp->after = after_switch::requeue_global;
     switch_to(mp, gp, &mp->g0);
     return;
   }
@@ -216,10 +218,8 @@ namespace weft {
 
 void yield() {
   const rt::caller who = rt::enter();
-  if (who.mp)
-    rt::yield_m(who.mp, who.gp);
-  else
-    sched_yield();
+  if (who.mp) return rt::yield_m(who.mp, who.gp);
+  sched_yield();
 }
 
 }  // namespace weft

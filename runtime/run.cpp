@@ -102,7 +102,7 @@ void main_returned() {
   sched.active.store(false, std::memory_order_seq_cst);
   sched.main_done.store(true, std::memory_order_seq_cst);
   sched.run.fetch_add(1, std::memory_order_seq_cst);
-  sched.m0->wake.post(kWakeToLook);
+  this_m()->ran_main = true;
 }
 
 void main_goroutine(void* storage, detail::closure_op op) {

@@ -15,6 +15,9 @@
 // thief are released with release stores and read with acquire loads, which orders what they guard. The owner may have
 // lost its CPU while busy: the thief looks kPatience times and goes away.
 //
+// While there is only one P nobody else takes: set_exclusive() lets its owner move the head with a plain store. The
+// owner reads that flag inside its busy section, so set_shared() waits for the end of one that began before.
+//
 // empty() may be called by anyone. It reads the ring before the private part, and get() fills the batch before it
 // moves the ring's head, so a G on its way from ring to batch is always seen; a G that put() kicks out of runnext is
 // missing for a moment, but its owner is running then and looks for idle Ps afterwards (see wake.h).
@@ -84,6 +87,15 @@ class run_queue {
   G* peek() const {
     const std::uint32_t next = batch_next_.load(std::memory_order_relaxed);
     return next < batch_end_.load(std::memory_order_relaxed) ? batch_[next].load(std::memory_order_relaxed) : nullptr;
+  }
+
+  /// Before anybody else can know this queue: only its owner will take from it.
+  void set_exclusive() { exclusive_.store(1, std::memory_order_relaxed); }
+  /// Any thread; on return others may take.
+  void set_shared() {
+    exclusive_.store(0, std::memory_order_relaxed);
+    Policy::heavy_barrier();  // pairs with the light barrier in enter()
+    while (busy_.load(std::memory_order_acquire) != 0) Policy::relax();
   }
 
   /// Called by the owner of `to`, whose ring is empty: takes half of this ring; the last one taken is returned in `g`.
@@ -192,6 +204,10 @@ class run_queue {
         batch_[i].store(ring_[(head + i) % kCapacity].load(std::memory_order_relaxed), std::memory_order_relaxed);
       batch_next_.store(1, std::memory_order_relaxed);
       batch_end_.store(n, std::memory_order_release);
+      if (exclusive_.load(std::memory_order_relaxed) != 0) {
+        head_.store(head + n, std::memory_order_release);
+        return batch_[0].load(std::memory_order_relaxed);
+      }
       if (head_.compare_exchange_strong(head, head + n, std::memory_order_acq_rel, std::memory_order_acquire))
         return batch_[0].load(std::memory_order_relaxed);
     }
@@ -215,6 +231,7 @@ class run_queue {
   atomic<G*> runnext_{nullptr};
   atomic<std::uint32_t> batch_next_{0}, batch_end_{0};
   atomic<std::uint32_t> tail_{0};
+  atomic<std::uint32_t> exclusive_{0};  // written by others, once
   std::array<atomic<G*>, Batch> batch_{};
   // Written by takers.
   alignas(64) atomic<std::uint32_t> head_{0};

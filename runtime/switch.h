@@ -43,6 +43,29 @@ inline void swap_exception_state(m* mp, g* from, g* to) {
   to->eh_uncaught = 0;
 }
 
+/// Boost.Context's jump_fcontext, entered by a jump instead of a call. It leaves by a jump too, so a call would leave one
+/// return address too many in the CPU's return stack at each switch, and every return of the goroutine that goes on would
+/// be mispredicted (measured: a yield of 49 ns instead of 17). Needs -mno-red-zone in the files that inline it.
+inline boost::context::detail::transfer_t jump(void* to, m* mp) {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+  void* context;
+  void* data;
+  void* argument = mp;
+  asm volatile(
+      "leaq 1f(%%rip), %%rax\n\t"
+      "pushq %%rax\n\t"
+      "jmp jump_fcontext@PLT\n"
+      "1:"
+      : "=a"(context), "=d"(data), "+D"(to), "+S"(argument)
+      :
+      : "rcx", "r8", "r9", "r10", "r11", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+        "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  return {context, data};
+#else
+  return boost::context::detail::jump_fcontext(to, mp);
+#endif
+}
+
 /// Jumps from `from`, which runs on mp, to `to`. mp->after says what to do for `from`. Returns when `from` runs again,
 /// with the M that it then runs on.
 inline m* switch_to(m* mp, g* from, g* to) {
@@ -54,7 +77,7 @@ inline m* switch_to(m* mp, g* from, g* to) {
   before_switch_stack(mp->after == after_switch::drop_stack ? nullptr : &from->stk->fake_stack, to->stk->base,
                       to->stk->size);
   before_switch_fiber(to->stk->fiber);
-  return finish_switch(boost::context::detail::jump_fcontext(to->context, mp));
+  return finish_switch(jump(to->context, mp));
 }
 
 /// The next goroutine of this P if it can be switched to directly; null: go through the scheduler.

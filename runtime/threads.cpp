@@ -52,7 +52,7 @@ void end_thread(m* mp) {
     if (p* const pp = mp->held) {
       mp->held = nullptr;
       pp->owner.store(nullptr, std::memory_order_release);
-      if (pp->orphan) orphan = pp;
+      if (pp->dropped) orphan = pp;
     }
     own = mp->zombie;
     if (!own && !left_behind(mp->run)) {  // retired, or a locked goroutine ended: nobody will join it
@@ -78,6 +78,10 @@ void* m_main(void* argument) {
   }
   schedule(mp);
   if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
+  if (mp->ran_main) {
+    releasep(mp);
+    sched.m0->wake.post(kWakeToLook);
+  }
   end_thread(mp);
   return nullptr;
 }
@@ -244,7 +248,7 @@ void stop_ms() {
       p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
       m* const owner = pp->owner.load(std::memory_order_acquire);
       if (!owner || owner == sched.m0) continue;
-      pp->orphan = owner->zombie = true;
+      owner->zombie = true;
     }
     for (std::uint32_t id = 0; id < ms; ++id) {
       m* const mp = sched.allm[id].load(std::memory_order_acquire);

@@ -10,7 +10,7 @@
 //
 // Mutations that it catches (mutations.sh): the light or the heavy barrier left out; the second look at in_runtime or
 // at the sequence left out; leave() releases nothing; the commit or the M's answer without a CAS; requests without
-// tokens; the sequence counted after in_runtime is cleared.
+// tokens; the sequence counted after in_runtime is cleared; a taken claim that the M does not reset.
 #include "tests/model/model.h"
 
 #include "runtime/claim.h"

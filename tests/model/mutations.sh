@@ -52,6 +52,7 @@ mutation runq $q 'spill without CAS' 's/if \(!head_.compare_exchange_strong\(hea
 mutation runq $q 'the spill keeps no order' 's/(spill.gs\[)i(\] = ring_)/$1kOverflow - 1 - i$2/'
 mutation runq $q 'the head moves before the batch is written' 's/(      batch_next_.store\(1,.*?\n.*?\n)(      if \(head_.compare_exchange_strong[^;]*?\)\n)(        return batch_\[0\][^;]*;)/$2\{\n$1$3\}/s'
 mutation runq $q 'empty() reads the ring last' 's/const std::uint32_t tail = tail_.load[^;]*;\n[^;]*return false;(.*?)if \(tail_.load[^;]*== tail\) return true;/$1return ring_empty();/s'
+mutation runq $q 'empty() does not read the tail again' 's/if \(tail_.load[^;]*== tail\) return true;/return true;/'
 mutation runq $q 'get() leaves runnext in place' 's/(inherits|)\n( *)runnext_.store\(nullptr, std::memory_order_relaxed\);\n( *leave)/$1\n$3/'
 
 c=runtime/claim.h
@@ -80,7 +81,7 @@ mutation wake $model 'the M settles before it looks again' 's/(      spinning = 
 
 model=tests/model/park_model.cpp
 mutation park $model 'the lock is released before the context is saved' 's/(    left.saved.set\(true\);\n)(    unlock\(\);\n)/$2$1/'
-mutation park $model 'ready without the lock' 's/(run_readier\(\) \{\n)    lock\(\);(.*?)    unlock\(\);/$1$2/s'
+mutation park $model 'ready without the lock' 's/(run_readier\(\) \{\n.*?)    lock\(\);(.*?)    unlock\(\);/$1$2/s'
 mutation park $model 'ready without a wake-up' 's/(runnext was free"\);\n)    wake\(\);/$1/'
 mutation park $model 'the wake-up comes before the goroutine' 's/(    require\(at\(runq, p\)->put_next[^;]*;\n)(    wake\(\);\n)/$2$1/'
 mutation park $model 'post() without a futex wake' 's/(word_.store\(value[^;]*;\n)    futex_wake\(word_\);/$1/'

@@ -162,6 +162,7 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
       const int p = gate.take_any_idle(0, kPs);
       if (p >= 0) return startm(p);
       if (!gate.end_spinning()) return;
+      Policy::relax();
     }
   }
   void startm(int p) {

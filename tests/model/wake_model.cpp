@@ -13,9 +13,9 @@
 // Whoever gives nspinning back has to look again whether somebody must be woken (wake() below loops): while it was
 // not zero another submitter may have counted on it.
 //
-// Mutations that they catch (mutations.sh): the light or the heavy barrier left out; retire() changes nidle or nspinning
-// after its barrier; no second look at the queues; the last spinning M wakes nobody; a wake() that found no P does not
-// look again; take_idle() lets two have a P; the M settles before it looks again.
+// Mutations that they catch (mutations.sh): the light or the heavy barrier left out; retire() changes nidle or
+// nspinning after its barrier; no second look at the queues; the last spinning M wakes nobody; a wake() that found no
+// P does not look again; take_idle() lets two have a P; the M settles before it looks again.
 #include "tests/model/model.h"
 
 #include "runtime/wake.h"
@@ -54,6 +54,7 @@ struct scheduler : suite<scheduler<Policy, kPs, kGs, Meet>, kPs + kGs> {
       const int p = gate.take_any_idle(0, kPs);
       if (p >= 0) return signal(p);
       if (!gate.end_spinning()) return;
+      Policy::relax();
     }
   }
   void signal(int p) {

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the conformance suites share: each of their tests runs on every kind of runtime, and must leave nothing behind.
+//
+// A test derives its suite from every_runtime, instantiates it with WEFT_ON_EVERY_RUNTIME, and gives its body to
+// in_main(). The parameter is a number of Ps, a tier and a seed for chaos mode (WEFT_DEBUG=chaos=SEED); all three stand
+// in the test's name, so a failure is repeated by the name alone.
+//
+// WEFT_TEST_QUICK=1  a tenth of the rounds and fewer runtimes: what a sanitizer can do in a short time
+// WEFT_TEST_SEED=N   chaos mode with this seed
+#pragma once
+
+#include <dirent.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <weft/weft.h>
+
+#include "runtime/proc.h"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
+namespace weft::test {
+
+using rt::wait_reason;
+
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kThreadSanitizer = true;
+#else
+inline constexpr bool kThreadSanitizer = false;
+#endif
+
+/// How long a test waits for what must happen sooner or later. Never reached unless something is broken.
+inline constexpr std::chrono::seconds kPatience{30};
+
+inline bool quick() {
+  static const bool wanted = std::getenv("WEFT_TEST_QUICK") != nullptr;
+  return wanted;
+}
+
+/// A number of rounds: n, or a tenth of it in a quick run.
+inline int scaled(int n) { return quick() ? std::max(n / 10, 1) : n; }
+
+/// How many goroutines may be alive at once: each is a thread to ThreadSanitizer, which can tell about 8000 apart.
+inline int max_goroutines() { return kThreadSanitizer ? 4000 : 1'000'000; }
+
+/// Yields until done() is true. False: it did not come true within kPatience.
+template <class F>
+bool eventually(F done) {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  while (!done()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    weft::yield();
+    sched_yield();
+  }
+  return true;
+}
+
+inline bool eventually(const std::atomic<bool>& flag) {
+  return eventually([&] { return flag.load(); });
+}
+
+/// How many goroutines wait for this reason now. Who is counted has its place in the queue of what it waits for.
+inline int parked(wait_reason reason) {
+  struct count {
+    wait_reason reason;
+    int n;
+  } counted{reason, 0};
+  rt::for_each_g(
+      [](rt::g* gp, void* argument) {
+        auto* c = static_cast<count*>(argument);
+        if (gp->status.load() == rt::g_status::waiting && gp->reason.load() == c->reason) ++c->n;
+      },
+      &counted);
+  return counted.n;
+}
+
+/// Waits until n goroutines more than the `before` that parked() told wait for this reason.
+inline bool eventually_parked(wait_reason reason, int before, int n) {
+  return eventually([&] { return parked(reason) >= before + n; });
+}
+
+/// The names of this process's threads.
+inline std::vector<std::string> thread_names() {
+  std::vector<std::string> names;
+  DIR* const tasks = opendir("/proc/self/task");
+  if (!tasks) return names;
+  while (const dirent* task = readdir(tasks)) {
+    std::string name;
+    std::ifstream comm(std::string("/proc/self/task/") + task->d_name + "/comm");
+    if (task->d_name[0] != '.' && std::getline(comm, name)) names.push_back(name);
+  }
+  closedir(tasks);
+  return names;
+}
+
+/// How many threads of the runtime's own there are.
+inline int runtime_threads() {
+  const std::vector<std::string> names = thread_names();
+  return static_cast<int>(
+      std::count_if(names.begin(), names.end(), [](const std::string& name) { return name.starts_with("weft-"); }));
+}
+
+/// A kind of runtime.
+struct setup {
+  int ps;
+  const char* tier;
+  std::uint64_t chaos;  // seed; 0: none
+};
+
+inline std::string name_of(const testing::TestParamInfo<setup>& info) {
+  std::string name = "p" + std::to_string(info.param.ps) + "_" + info.param.tier;
+  if (info.param.chaos != 0) name += "_chaos" + std::to_string(info.param.chaos);
+  return name;
+}
+
+inline std::ostream& operator<<(std::ostream& out, const setup& s) {
+  return out << s.ps << " Ps, tier " << s.tier << ", chaos seed " << s.chaos;
+}
+
+inline std::vector<setup> setups() {
+  const char* const wanted = std::getenv("WEFT_TEST_SEED");
+  const std::uint64_t given = wanted ? std::strtoull(wanted, nullptr, 10) : 0;
+  const auto seed = [given](std::uint64_t n) { return given != 0 ? given : n; };
+  if (quick()) return {{1, "off", 0}, {2, "sentinel", 0}, {8, "off", seed(1)}};
+  return {{1, "sentinel", 0},       {1, "off", 0},       {2, "sentinel", 0},       {2, "off", 0},
+          {8, "sentinel", 0},       {8, "off", 0},       {1, "off", seed(1)},      {2, "sentinel", seed(2)},
+          {2, "off", seed(3)},      {8, "sentinel", seed(4)}};
+}
+
+#define WEFT_ON_EVERY_RUNTIME(suite) \
+  INSTANTIATE_TEST_SUITE_P(on, suite, testing::ValuesIn(weft::test::setups()), weft::test::name_of)
+
+/// Sets an environment variable for a scope.
+class environment {
+ public:
+  environment(const char* name, const std::string& value) : name_(name) {
+    if (const char* before = std::getenv(name)) before_ = before;
+    setenv(name, value.c_str(), 1);
+  }
+  ~environment() {
+    if (before_)
+      setenv(name_, before_->c_str(), 1);
+    else
+      unsetenv(name_);
+  }
+  environment(const environment&) = delete;
+  environment& operator=(const environment&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
+};
+
+class every_runtime : public testing::TestWithParam<setup> {
+ protected:
+  static int ps() { return GetParam().ps; }
+  static bool chaos() { return GetParam().chaos != 0; }
+
+  static run_options options() {
+    run_options wanted;
+    wanted.gomaxprocs = ps();
+    wanted.kernel_assist = GetParam().tier;
+    return wanted;
+  }
+
+  /// Runs body() in the main goroutine. All goroutines must have ended, and no exception be left, before main returns.
+  template <class F>
+  static void in_main(F body) {
+    leaving_goroutines([&body] {
+      body();
+      EXPECT_TRUE(eventually([] { return num_goroutine() == 1; })) << num_goroutine() - 1 << " goroutines are left";
+    });
+  }
+
+  /// The same for a body that leaves goroutines behind.
+  template <class F>
+  static void leaving_goroutines(F body) {
+    weft::run(options(), [&body] {
+      try {
+        body();
+      } catch (const std::exception& e) {
+        ADD_FAILURE() << "the test's body threw: " << e.what();
+      }
+      expect_no_exception();
+    });
+    expect_no_exception();
+  }
+
+  void SetUp() override {
+    if (!chaos()) return;
+    const char* const others = std::getenv("WEFT_DEBUG");
+    debug_.emplace("WEFT_DEBUG",
+                   (others ? std::string(others) + "," : "") + "chaos=" + std::to_string(GetParam().chaos));
+  }
+
+  void TearDown() override {
+    debug_.reset();
+    EXPECT_TRUE(eventually([] { return runtime_threads() == 0; })) << runtime_threads() << " threads are left";
+  }
+
+ private:
+  static void expect_no_exception() {
+    EXPECT_EQ(std::uncaught_exceptions(), 0);
+    EXPECT_EQ(std::current_exception(), nullptr);
+  }
+
+  std::optional<environment> debug_;
+};
+
+}  // namespace weft::test
