@@ -61,11 +61,16 @@ std::string goroutine_header(const g* gp) {
 
 std::string goroutine_creator(const g* gp) {
   if (gp->creator_pc == 0) return "";
-  const code_location at = symbolize(gp->creator_pc);
-  std::string text = "created by " + (at.function.empty() ? std::string("?") : at.function);
+  // weft::go() is inlined into whoever called it: the first frame that is not weft's own is the creator.
+  const std::vector<code_location> frames = symbolize_inlined(gp->creator_pc);
+  const auto is_users = [](const code_location& at) { return !at.function.starts_with("weft::"); };
+  auto at = std::find_if(frames.begin(), frames.end(), is_users);
+  if (at == frames.end()) at = frames.begin();
+  if (at == frames.end()) return "";
+  std::string text = "created by " + (at->function.empty() ? std::string("?") : at->function);
   if (gp->creator_id != 0) text += " in goroutine " + std::to_string(gp->creator_id);
   text += "\n";
-  if (!at.file.empty()) text += "\t" + at.file + ":" + std::to_string(at.line) + "\n";
+  if (!at->file.empty()) text += "\t" + at->file + ":" + std::to_string(at->line) + "\n";
   return text;
 }
 

@@ -20,6 +20,7 @@ p* new_p(int id) {
   const std::uint64_t seed = sched.debug.chaos ? sched.debug.chaos_seed + static_cast<std::uint64_t>(id)
                                                : seeds.fetch_add(1, std::memory_order_relaxed) ^ cputicks();
   auto* const pp = new p(id, &c, c.node, seed);
+  if (sched.debug.chaos) pp->switches_left.store(1, std::memory_order_relaxed);
   sched.allp[static_cast<std::size_t>(id)].store(pp, std::memory_order_release);
   const int n = c.nps.load(std::memory_order_relaxed);
   c.ps[static_cast<std::size_t>(n)].store(pp, std::memory_order_release);

@@ -62,8 +62,11 @@ void watch_running(p* pp, p_watch& watch, std::int64_t now) {
   } else if (now - watch.schedtick_since >= kForcePreemptNs) {
     pp->preempt.store(true, std::memory_order_relaxed);
   }
-  // A due timer of a P that computes, while no other P is free to run it.
-  if (pp->timers.first_when() <= now) pp->preempt.store(true, std::memory_order_relaxed);
+  // Timers are due on a P that computes, while no other P is free to run them: it is asked to, and if it does not
+  // listen, they are run here.
+  const std::int64_t due = pp->timers.first_when();
+  if (due <= now) pp->preempt.store(true, std::memory_order_relaxed);
+  if (due <= now - kMillisecond) run_timers(pp, now);
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {

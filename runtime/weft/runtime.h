@@ -87,7 +87,7 @@ void* goroutine_local_get(const void* key, void* (*create)(), void (*destroy)(vo
 /// goroutines and, while a run() is active, from any thread. Throws `error` when no run() is active, std::bad_alloc
 /// when memory is short. Go: the go statement (runtime.newproc).
 template <class F, class... A>
-void go(go_options options, F&& f, A&&... args) {
+[[gnu::always_inline]] inline void go(go_options options, F&& f, A&&... args) {
   using closure = detail::closure<std::decay_t<F>, std::decay_t<A>...>;
   detail::new_goroutine fresh = detail::newproc(options, sizeof(closure), alignof(closure));
   if constexpr (std::is_nothrow_constructible_v<std::decay_t<F>, F> &&
@@ -106,7 +106,7 @@ void go(go_options options, F&& f, A&&... args) {
 
 template <class F, class... A>
   requires(!std::is_same_v<std::decay_t<F>, go_options>)
-void go(F&& f, A&&... args) {
+[[gnu::always_inline]] inline void go(F&& f, A&&... args) {
   weft::go(go_options{}, std::forward<F>(f), std::forward<A>(args)...);
 }
 
