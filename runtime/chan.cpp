@@ -11,11 +11,13 @@
 // Waiters are served in order of arrival. They are made ready after the lock is released. A parked goroutine's waiter and
 // its element lie on its stack; nothing here allocates but making the channel.
 //
-// An element's move constructor may throw: the element is then where it was, no waiter has left its queue, and the
-// exception goes to the caller.
+// An element's move constructor may throw: the element is then where it was, and the exception goes to the goroutine whose
+// element it is (which may be a waiting sender), or to the receiver for one that comes out of the buffer.
 #include "weft/chan.h"
 
 #include <cstring>
+#include <exception>
+#include <memory>
 #include <new>
 
 #include "runtime/proc.h"
@@ -96,22 +98,50 @@ bool send_now(hchan* c, void* element) {
   return true;
 }
 
-// Takes the first sender's element (and the buffer's head, if there is a buffer). Under the lock, which it releases.
+// Moves the element of the first waiting sender that can be moved into the free place of a buffer; returns the senders
+// that are to be made ready, last first: that one, and before it those whose move threw.
+waiter* refill_from_senders(hchan* c) {
+  waiter* done = nullptr;
+  while (waiter* const sender = c->send_head) {
+    dequeue(c->send_head, c->send_tail, sender);
+    sender->next = done;
+    done = sender;
+    try {
+      move_element(c, slot(c, c->send_index), sender->element);
+      sender->success = true;
+      advance(c, c->send_index);
+      return done;
+    } catch (...) {
+      sender->failure = new std::exception_ptr(std::current_exception());
+    }
+  }
+  set_count(c, c->capacity - 1);
+  return done;
+}
+
+void ready_all(waiter* list) {
+  while (waiter* const w = list) {
+    list = w->next;
+    ready(w->g);
+  }
+}
+
+// Somebody waits to send. Under the lock, which it releases.
 void recv_from_sender(hchan* c, waiter* sender, void* to) {
   if (c->capacity == 0) {
     move_locked(c, to, sender->element);
-  } else {
-    void* const head = slot(c, c->recv_index);
-    move_locked(c, to, head);
-    destroy_element(c, head);
-    move_locked(c, head, sender->element);
-    advance(c, c->recv_index);
-    c->send_index = c->recv_index;
+    dequeue(c->send_head, c->send_tail, sender);
+    c->lock.unlock();
+    sender->success = true;
+    return ready(sender->g);
   }
-  dequeue(c->send_head, c->send_tail, sender);
+  void* const head = slot(c, c->recv_index);
+  move_locked(c, to, head);
+  destroy_element(c, head);
+  advance(c, c->recv_index);
+  waiter* const done = refill_from_senders(c);
   c->lock.unlock();
-  sender->success = true;
-  ready(sender->g);
+  ready_all(done);
 }
 
 // Under the lock, which it releases unless it returns empty.
@@ -184,7 +214,10 @@ void chan_send(hchan* c, void* element) {
   self.element = element;
   enqueue(c->send_head, c->send_tail, &self);
   park(who, c->lock, wait_reason::chan_send);
-  if (!self.success) throw_closed();
+  if (self.success) return;
+  if (!self.failure) throw_closed();
+  const std::unique_ptr<std::exception_ptr> failure(self.failure);
+  std::rethrow_exception(*failure);
 }
 
 bool chan_try_send(hchan* c, void* element) {
@@ -238,10 +271,7 @@ void chan_close(hchan* c) {
     take_all(c->recv_head, c->recv_tail, woken);
     take_all(c->send_head, c->send_tail, woken);
   }
-  while (waiter* const w = woken) {
-    woken = w->next;
-    ready(w->g);
-  }
+  ready_all(woken);
 }
 
 }  // namespace weft::detail

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 
 #include "runtime/stack.h"
 #include "runtime/wait_reason.h"
@@ -81,6 +82,7 @@ struct waiter {
   waiter* next = nullptr;
   waiter* prev = nullptr;
   bool success = false;        // woken by a partner or a grant, not by close
+  std::exception_ptr* failure = nullptr;  // what moving a waiting sender's element threw; the sender's to delete
   std::int64_t since = 0;      // nanotime() at the first park, where fairness needs it
 };
 

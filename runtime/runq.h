@@ -74,7 +74,7 @@ class run_queue {
   taken get() {
     enter();
     if (G* g = runnext_.load(std::memory_order_relaxed)) {
-      runnext_.store(nullptr, std::memory_order_relaxed);
+      runnext_.store(nullptr, std::memory_order_release);  // a kick-out before is visible to an empty() that sees this
       leave();
       return {g, true};
     }

@@ -15,6 +15,7 @@
 //   Retiring M: 1. puts its P into the idle set; if it was spinning, nspinning - 1
 //               2. heavy barrier
 //               3. looks at all queues again; if there is work and an idle P can be had, goes on with that, spinning
+// Whoever gives nspinning back without having found work, the retiring M or a waker that got no P, looks again.
 // Either the submitter sees nspinning == 0 and the idle P (and wakes), or its publication came before the retiring M's
 // heavy barrier (and the second look finds it). The barriers are those of barrier.h, so a ready() pays two loads.
 // Rejected: an idle P handed one G directly (loses locality, and the next G must wake again); a fence in ready() (7 ns
@@ -54,8 +55,8 @@ class wake_gate {
   /// The retiring M's steps 1 and 2: afterwards it must look at all queues again. Its P still counts as busy, until
   /// it calls settle().
   void retire(int p, bool spinning) {
-    nidle_.fetch_add(1, std::memory_order_acq_rel);
     word_of(p).fetch_or(bit_of(p), std::memory_order_acq_rel);
+    nidle_.fetch_add(1, std::memory_order_acq_rel);  // may come after a taker's decrement: -1 for a moment
     if (spinning) nspinning_.fetch_sub(1, std::memory_order_acq_rel);
     Policy::heavy_barrier();
   }

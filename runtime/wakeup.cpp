@@ -18,14 +18,17 @@ namespace {
 constexpr int kMaxBackoff = 8;
 constexpr int kFirstSkip = 4;
 
+// Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
+// must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin.
 void wake_spinner(int near) {
-  if (!sched.gate.begin_wake()) return;
-  const int id = sched.gate.take_any_idle(near, sched.gomaxprocs.load(std::memory_order_relaxed));
-  if (id < 0) {
+  while (sched.gate.begin_wake()) {
+    const int id = sched.gate.take_any_idle(near, sched.gomaxprocs.load(std::memory_order_relaxed));
+    if (id >= 0) return startm(sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire), true);
     sched.gate.end_spinning();
-    return;
+    full_fence();
+    if (!any_work() || !sched.gate.should_wake()) return;
+    cpu_relax();
   }
-  startm(sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire), true);
 }
 
 [[gnu::noinline]] void wakep_slow(p* pp) {

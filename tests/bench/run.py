@@ -325,7 +325,7 @@ def table(summary):
                 lines.append((*head, side, "failed", one["failure"], "", "", ""))
             else:
                 label = f"{side} ({one['ops']:,})" if "1 M" in entry["text"] and one["ops"] != 10**6 else side
-                ratio = f"{one['weft_ratio']:.2f}" if "weft_ratio" in one else ""
+                ratio = f"{one['weft_ratio']:.2g}" if "weft_ratio" in one else ""
                 target, verdict = "", ""
                 if side == "weft" and entry["target"]:
                     target, verdict = entry["target"], "reached" if entry["reached"] else "MISSED"
@@ -434,8 +434,10 @@ def main():
     summary = summarize(session)
     print(table(summary))
     other, stolen = session.total_load.shares()
-    print(f"{options.rounds} rounds in {time.monotonic() - start:.0f} s; others used {100 * other:.1f} % of the machine, "
-          f"{100 * stolen:.1f} % was stolen" + ("; BUSY: repeat on a quiet machine" if session.total_load.busy() else ""))
+    busy = "; BUSY: repeat on a quiet machine" if session.total_load.busy() else ""
+    seconds = time.monotonic() - start
+    print(f"{options.rounds} rounds in {seconds:.0f} s; others used {100 * other:.1f} % of the machine, "
+          f"{100 * stolen:.1f} % was stolen{busy}")
     left_out = sorted({work for s in contestants for work in s.heavy & set(s.works) if not options.heavy
                        and work in {row.work for row in rows}})
     if left_out:
