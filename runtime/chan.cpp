@@ -20,7 +20,7 @@
 #include <memory>
 #include <new>
 
-#include "runtime/proc.h"
+#include "runtime/park.h"
 #include "runtime/waitq.h"
 
 namespace weft::rt {
@@ -30,16 +30,11 @@ using detail::hchan;
 
 constexpr std::size_t kMaxBytes = std::size_t{1} << 47;
 
-void move_element(const hchan* c, void* to, void* from) {
-  const detail::element_type& type = *c->type;
-  if (type.move_construct) return type.move_construct(to, from);
-  switch (type.size) {
-    case 1: *static_cast<char*>(to) = *static_cast<const char*>(from); return;
-    case 4: std::memcpy(to, from, 4); return;
-    case 8: std::memcpy(to, from, 8); return;
-    case 16: std::memcpy(to, from, 16); return;
-    default: std::memcpy(to, from, type.size);
-  }
+void copy_element(const hchan* c, void* to, const void* from) {
+  if (c->type->size == 8)
+    std::memcpy(to, from, 8);
+  else
+    std::memcpy(to, from, c->type->size);
 }
 
 void destroy_element(const hchan* c, void* element) {
@@ -68,15 +63,16 @@ class unlock_on_throw {
 };
 
 void move_locked(hchan* c, void* to, void* from) {
+  if (!c->type->move_construct) return copy_element(c, to, from);
   unlock_on_throw guard(c);
-  move_element(c, to, from);
+  c->type->move_construct(to, from);
   guard.dismiss();
 }
 
 [[noreturn]] void throw_closed() { throw closed_channel("send on closed channel"); }
 
 // Under the lock, which it releases if it returns true: the send was done.
-bool send_now(hchan* c, void* element) {
+bool send_now(caller who, hchan* c, void* element) {
   if (c->closed.load(std::memory_order_relaxed)) {
     c->lock.unlock();
     throw_closed();
@@ -86,7 +82,7 @@ bool send_now(hchan* c, void* element) {
     dequeue(c->recv_head, c->recv_tail, receiver);
     c->lock.unlock();
     receiver->success = true;
-    ready(receiver->g);
+    ready(who, receiver->g);
     return true;
   }
   const std::size_t n = c->count.load(std::memory_order_relaxed);
@@ -107,7 +103,10 @@ waiter* refill_from_senders(hchan* c) {
     sender->next = done;
     done = sender;
     try {
-      move_element(c, slot(c, c->send_index), sender->element);
+      if (c->type->move_construct)
+        c->type->move_construct(slot(c, c->send_index), sender->element);
+      else
+        copy_element(c, slot(c, c->send_index), sender->element);
       sender->success = true;
       advance(c, c->send_index);
       return done;
@@ -119,21 +118,21 @@ waiter* refill_from_senders(hchan* c) {
   return done;
 }
 
-void ready_all(waiter* list) {
+void ready_all(caller who, waiter* list) {
   while (waiter* const w = list) {
     list = w->next;
-    ready(w->g);
+    ready(who, w->g);
   }
 }
 
 // Somebody waits to send. Under the lock, which it releases.
-void recv_from_sender(hchan* c, waiter* sender, void* to) {
+void recv_from_sender(caller who, hchan* c, waiter* sender, void* to) {
   if (c->capacity == 0) {
     move_locked(c, to, sender->element);
     dequeue(c->send_head, c->send_tail, sender);
     c->lock.unlock();
     sender->success = true;
-    return ready(sender->g);
+    return ready(who, sender->g);
   }
   void* const head = slot(c, c->recv_index);
   move_locked(c, to, head);
@@ -141,13 +140,13 @@ void recv_from_sender(hchan* c, waiter* sender, void* to) {
   advance(c, c->recv_index);
   waiter* const done = refill_from_senders(c);
   c->lock.unlock();
-  ready_all(done);
+  ready_all(who, done);
 }
 
 // Under the lock, which it releases unless it returns empty.
-recv_status recv_now(hchan* c, void* to) {
+recv_status recv_now(caller who, hchan* c, void* to) {
   if (waiter* const sender = c->send_head) {
-    recv_from_sender(c, sender, to);
+    recv_from_sender(who, c, sender, to);
     return recv_status::received;
   }
   const std::size_t n = c->count.load(std::memory_order_relaxed);
@@ -208,7 +207,7 @@ void chan_send(hchan* c, void* element) {
   const caller who = enter();
   if (!c) park_forever(who, wait_reason::chan_send_nil);
   c->lock.lock();
-  if (send_now(c, element)) return;
+  if (send_now(who, c, element)) return;
   waiter self;
   self.g = who.gp;
   self.element = element;
@@ -221,14 +220,14 @@ void chan_send(hchan* c, void* element) {
 }
 
 bool chan_try_send(hchan* c, void* element) {
-  enter();
+  const caller who = enter();
   if (!c) return false;
   // Full and open at one moment: full is looked at second, and a closed channel stays closed.
   if (!c->closed.load(std::memory_order_acquire) && c->capacity > 0 &&
       c->count.load(std::memory_order_acquire) == c->capacity)
     return false;
   c->lock.lock();
-  if (send_now(c, element)) return true;
+  if (send_now(who, c, element)) return true;
   c->lock.unlock();
   return false;
 }
@@ -237,7 +236,7 @@ bool chan_recv(hchan* c, void* to) {
   const caller who = enter();
   if (!c) park_forever(who, wait_reason::chan_receive_nil);
   c->lock.lock();
-  const recv_status status = recv_now(c, to);
+  const recv_status status = recv_now(who, c, to);
   if (status != recv_status::empty) return status == recv_status::received;
   waiter self;
   self.g = who.gp;
@@ -248,20 +247,20 @@ bool chan_recv(hchan* c, void* to) {
 }
 
 recv_status chan_try_recv(hchan* c, void* to) {
-  enter();
+  const caller who = enter();
   if (!c) return recv_status::empty;
   // Empty and open at one moment: closed is looked at second, and a closed channel was open before.
   if (c->capacity > 0 && c->count.load(std::memory_order_acquire) == 0 && !c->closed.load(std::memory_order_acquire))
     return recv_status::empty;
   c->lock.lock();
-  const recv_status status = recv_now(c, to);
+  const recv_status status = recv_now(who, c, to);
   if (status == recv_status::empty) c->lock.unlock();
   return status;
 }
 
 // The first receiver is made ready last, so it is the next to run.
 void chan_close(hchan* c) {
-  enter();
+  const caller who = enter();
   if (!c) throw nil_channel("close of nil channel");
   waiter* woken = nullptr;
   {
@@ -271,7 +270,7 @@ void chan_close(hchan* c) {
     take_all(c->recv_head, c->recv_tail, woken);
     take_all(c->send_head, c->send_tail, woken);
   }
-  ready_all(woken);
+  ready_all(who, woken);
 }
 
 }  // namespace weft::detail

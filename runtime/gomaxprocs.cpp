@@ -7,7 +7,7 @@
 // out of the idle set again. Thieves and timers look at all Ps that there ever were, so nothing is lost on the way.
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
-#include "runtime/proc.h"
+#include "runtime/park.h"
 #include "weft/time.h"
 
 namespace weft::rt {

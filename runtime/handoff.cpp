@@ -14,8 +14,7 @@
 #include <cerrno>
 
 #include "runtime/clock.h"
-#include "runtime/proc.h"
-#include "runtime/switch.h"
+#include "runtime/park.h"
 
 namespace weft::rt {
 namespace {

@@ -8,7 +8,7 @@
 // m0, the thread that called run(), is treated alike: it starts main, and when main first parks it gives its P away and
 // sleeps until main has returned (or, if main locked itself to it, is runnable). So run() returns as soon as main does,
 // whatever other goroutines are doing.
-#include "runtime/proc.h"
+#include "runtime/park.h"
 
 namespace weft::rt {
 

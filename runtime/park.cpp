@@ -5,13 +5,13 @@
 // parks; its context is saved, then the lock is released (switch.h). To wake it, somebody takes it out of that queue
 // under the lock, releases the lock, and calls ready(). A goroutine is thus woken by exactly one, the one that took it
 // out of the queue, and never before it has stopped.
+#include "runtime/park.h"
+
 #include <exception>
 #include <sched.h>
 
 #include "runtime/clock.h"
 #include "runtime/goexit.h"
-#include "runtime/proc.h"
-#include "runtime/switch.h"
 
 namespace weft::rt {
 namespace {
@@ -21,25 +21,16 @@ constexpr int kMaxPeriod = 64;
 // Below this distance between two samples the rate is high enough to sample more rarely.
 constexpr std::uint64_t kSampleTicks = 20'000;
 
-void prepare_to_park(g* gp, wait_reason reason) {
-  gp->reason.store(reason, std::memory_order_relaxed);
-  gp->wait_since.store(sched.coarse_now.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  gp->status.store(g_status::waiting, std::memory_order_relaxed);
+// The goroutine's run() is over: it stops here for ever, and its M goes.
+[[noreturn]] void abandon(m* mp) {
+  mp->after = after_switch::nothing;
+  switch_to(mp, mp->curg, &mp->g0);
+  __builtin_unreachable();
 }
 
-void leave_cpu(m* mp, g* gp) {
-  g* const next = next_local(mp);
-  switch_to(mp, gp, next ? next : &mp->g0);
-}
+}  // namespace
 
-void park_m(caller who, void* lock, after_switch after, wait_reason reason) {
-  prepare_to_park(who.gp, reason);
-  who.mp->after = after;
-  who.mp->unlock = lock;
-  leave_cpu(who.mp, who.gp);
-}
-
-[[gnu::noinline]] void sample_ready(p* pp, g* gp) {
+void sample_ready(p* pp, g* gp) {
   event_sampler& s = pp->sampler;
   const std::uint64_t now = cputicks();
   gp->ready_ticks = now;
@@ -50,15 +41,8 @@ void park_m(caller who, void* lock, after_switch after, wait_reason reason) {
   s.left = 1 + static_cast<int>(pp->random.below(static_cast<std::uint32_t>(2 * s.period - 1)));
 }
 
-// The goroutine's run() is over: it stops here for ever, and its M goes.
-[[noreturn]] void abandon(m* mp) {
-  mp->after = after_switch::nothing;
-  switch_to(mp, mp->curg, &mp->g0);
-  __builtin_unreachable();
-}
-
 // The rare half of enter(): this goroutine has had its time slice, or must go on unwinding.
-[[gnu::noinline]] caller enter_slow(m* mp) {
+caller enter_slow(m* mp) {
   g* const gp = mp->curg;
   if (left_behind(mp->run)) abandon(mp);
   if (gp->goexiting && std::uncaught_exceptions() == 0) throw goexit_signal{};
@@ -69,36 +53,16 @@ void park_m(caller who, void* lock, after_switch after, wait_reason reason) {
   return {this_m(), gp};
 }
 
-}  // namespace
-
-caller enter() {
-  m* const mp = this_m();
-  if (!mp || mp->in_syscall) [[unlikely]]
-    return {nullptr, foreign_g()};
-  if (mp->held->preempt.load(std::memory_order_relaxed) || mp->curg->goexiting) [[unlikely]]
-    return enter_slow(mp);
-  return {mp, mp->curg};
-}
-
-caller enter_nopark() {
-  m* const mp = this_m();
-  if (!mp || mp->in_syscall) [[unlikely]]
-    return {nullptr, foreign_g()};
-  return {mp, mp->curg};
-}
-
-void park(caller who, core_lock& lock, wait_reason reason) {
-  if (who.mp) return park_m(who, &lock, after_switch::unlock_core, reason);
-  prepare_to_park(who.gp, reason);
+void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) {
+  prepare_to_park(gp, reason);
   lock.unlock();
-  foreign_park(who.gp);
+  foreign_park(gp);
 }
 
-void park(caller who, list_lock& lock, wait_reason reason) {
-  if (who.mp) return park_m(who, &lock, after_switch::unlock_list, reason);
-  prepare_to_park(who.gp, reason);
+void foreign_park_on(g* gp, list_lock& lock, wait_reason reason) {
+  prepare_to_park(gp, reason);
   lock.unlock();
-  foreign_park(who.gp);
+  foreign_park(gp);
 }
 
 void park_forever(caller who, wait_reason reason) {
@@ -112,29 +76,18 @@ void park_forever(caller who, wait_reason reason) {
   }
 }
 
-void note_ready(p* pp, g* gp, ready_cause cause) {
+void ready_slow(g* gp) {
+  if (gp->foreign) return foreign_ready(gp);
+  if (left_behind(gp->run)) return;  // its run() is over: it stays where it is for ever
   gp->status.store(g_status::runnable, std::memory_order_relaxed);
-  gp->cause = cause;
-  if (--pp->sampler.left <= 0) [[unlikely]]
-    sample_ready(pp, gp);
+  gp->cause = ready_cause::readied;
+  globrunqput(gp);
+  wakep_foreign();
 }
 
 void ready(g* gp) {
-  if (gp->foreign) [[unlikely]]
-    return foreign_ready(gp);
-  if (gp->run != sched.run.load(std::memory_order_relaxed)) [[unlikely]]
-    return;  // its run() is over: it stays where it is for ever
   m* const mp = this_m();
-  if (!mp || !mp->held || mp->in_syscall || mp->run != gp->run) [[unlikely]] {
-    gp->status.store(g_status::runnable, std::memory_order_relaxed);
-    gp->cause = ready_cause::readied;
-    globrunqput(gp);
-    return wakep_foreign();
-  }
-  p* const pp = mp->held;
-  note_ready(pp, gp, ready_cause::readied);
-  if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
-  wakep(pp);
+  ready({mp && mp->held && !mp->in_syscall ? mp : nullptr, nullptr}, gp);
 }
 
 void runqput(p* pp, g* gp) {
@@ -145,11 +98,7 @@ void runqput(p* pp, g* gp) {
   globrunqput_batch(spill.gs[0], spill.gs[spill.count - 1], static_cast<int>(spill.count));
 }
 
-void begin_run(p* pp, g* gp, bool inherits) {
-  if (!inherits) pp->schedtick.store(pp->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  gp->status.store(g_status::running, std::memory_order_relaxed);
-  if (gp->ready_ticks == 0) [[likely]]
-    return;
+void record_wait(p* pp, g* gp) {
   const std::uint64_t waited = ticks_to_ns(cputicks() - gp->ready_ticks);
   gp->ready_ticks = 0;
   pp->runq_wait.record(waited, gp->ready_weight);

@@ -4,13 +4,12 @@
 // A stack has one frame at its bottom for ever, goroutine_loop(): it runs the goroutine that the M switched to, and at
 // that one's end looks for the next. If that one has not started yet, it gets this very stack and runs at once, without
 // a switch. So a burst of short goroutines costs one stack and no context switch.
-#include "runtime/proc.h"
+#include "runtime/park.h"
 
 #include <memory>
 #include <new>
 
 #include "runtime/goexit.h"
-#include "runtime/switch.h"
 
 namespace weft::rt {
 namespace {

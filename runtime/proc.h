@@ -9,30 +9,11 @@
 
 namespace weft::rt {
 
-// park.cpp: one primitive to wait, one to wake.
-/// Who calls into the runtime: a goroutine on an M, or (mp null) a foreign thread, for which `gp` stands.
-struct caller {
-  m* mp;
-  g* gp;
-};
-/// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
-caller enter();
-/// For operations that neither park nor throw (unlock, done, release).
-caller enter_nopark();
-/// Parks the caller; `lock`, under which it has queued itself, is released once its context is saved.
-void park(caller who, core_lock& lock, wait_reason reason);
-void park(caller who, list_lock& lock, wait_reason reason);
-/// Parks it for ever (nil channels).
-[[noreturn]] void park_forever(caller who, wait_reason reason);
-/// Makes a waiting goroutine (or foreign thread) that the caller has dequeued run again: next, on this P. No locks of
-/// channels or wait lists may be held.
+// park.cpp (and park.h): one primitive to wait, one to wake.
+/// Makes a waiting goroutine (or foreign thread) that this thread has dequeued run again.
 void ready(g* gp);
 /// Puts gp, just made runnable, at the tail of pp, which the caller holds.
 void runqput(p* pp, g* gp);
-/// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice).
-void yield_m(m* mp, g* gp);
-/// Samples the time at which gp became runnable.
-void note_ready(p* pp, g* gp, ready_cause cause);
 
 // globq.cpp: the global queue.
 void globrunqput(g* gp);
@@ -41,7 +22,12 @@ void globrunqput_batch(g* first, g* last, int n);
 g* globrunqget(p* pp, int most);
 
 // wakeup.cpp: starting Ms for work.
-void wakep(p* pp);        // after making something runnable, by the holder of pp
+void wakep_slow(p* pp);
+/// After making something runnable, by the holder of pp: an idle P may be woken for it.
+inline void wakep(p* pp) {
+  if (sched.gate.should_wake()) [[unlikely]]
+    wakep_slow(pp);
+}
 void wakep_foreign();     // the same by a thread without a P
 void startm(p* pp, bool spinning);   // runs pp, which the caller has taken from the idle set or holds, on some M
 void handoffp(p* pp);     // the caller gives pp up

@@ -15,7 +15,7 @@
 #include "runtime/clock.h"
 #include "runtime/env.h"
 #include "runtime/metrics.h"
-#include "runtime/proc.h"
+#include "runtime/park.h"
 
 namespace weft::rt {
 

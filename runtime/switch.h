@@ -26,8 +26,16 @@ m* finish_switch(boost::context::detail::transfer_t arrived);
 /// Gives a goroutine that starts a stack and a context that runs it. Out of memory is fatal.
 void bind_stack(m* mp, g* gp);
 
-/// Notes that gp runs now, on the P that mp holds.
-void begin_run(p* pp, g* gp, bool inherits);
+/// Counts how long gp, whose turn was sampled, has waited to run.
+void record_wait(p* pp, g* gp);
+
+/// Notes that gp runs now, on pp, which the caller holds.
+inline void begin_run(p* pp, g* gp, bool inherits) {
+  if (!inherits) pp->schedtick.store(pp->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  gp->status.store(g_status::running, std::memory_order_relaxed);
+  if (gp->ready_ticks != 0) [[unlikely]]
+    record_wait(pp, gp);
+}
 
 /// The exception state belongs to the goroutine, not to the thread. Almost always all of it is zero.
 inline void swap_exception_state(m* mp, g* from, g* to) {

@@ -14,7 +14,7 @@
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
-#include "runtime/proc.h"
+#include "runtime/park.h"
 #include "runtime/waitq.h"
 
 namespace weft::rt {
@@ -51,9 +51,9 @@ void sem_release(wait_list& list, bool hand_over) {
   }
   dequeue(list.head, list.tail, w);
   list.lock.unlock();
-  ready(w->g);
-  if (!hand_over) return;
   const caller who = enter_nopark();
+  ready(who, w->g);
+  if (!hand_over) return;
   if (who.mp) yield_m(who.mp, who.gp);
 }
 
@@ -189,7 +189,7 @@ void semaphore::release() {
   else
     ++count_;
   waiters_.lock.unlock();
-  if (w) ready(w->g);
+  if (w) ready(enter_nopark(), w->g);
 }
 
 }  // namespace weft

@@ -7,7 +7,7 @@
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
-#include "runtime/proc.h"
+#include "runtime/park.h"
 
 namespace weft::rt {
 namespace {

@@ -31,15 +31,6 @@ void wake_spinner(int near) {
   }
 }
 
-[[gnu::noinline]] void wakep_slow(p* pp) {
-  const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
-  if (backoff > 0) {
-    if (++pp->wakes_skipped < kFirstSkip << backoff) return;
-    pp->wakes_skipped = 0;
-  }
-  wake_spinner(pp->id);
-}
-
 // Makes mp the timekeeper if there is something to keep and nobody does; returns until when to sleep.
 std::int64_t keep_time(m* mp) {
   std::int64_t when = next_timer();
@@ -72,9 +63,13 @@ bool clean_thread() {
 
 }  // namespace
 
-void wakep(p* pp) {
-  if (sched.gate.should_wake()) [[unlikely]]
-    wakep_slow(pp);
+void wakep_slow(p* pp) {
+  const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
+  if (backoff > 0) {
+    if (++pp->wakes_skipped < kFirstSkip << backoff) return;
+    pp->wakes_skipped = 0;
+  }
+  wake_spinner(pp->id);
 }
 
 void wakep_foreign() {

@@ -63,8 +63,9 @@ std::string format_duration(double seconds, bool utf8) {
   const auto found = std::find_if(units.begin(), units.end(), fits);
   const unit_of_time& unit = found == units.end() ? units.back() : *found;
   const double value = seconds / unit.seconds;
-  if (value >= 999.5) return fmt::format("{:.0f} {}", value, unit.name);
-  return fmt::format("{:.3g} {}", value, unit.name);
+  const bool whole = &unit == &units.back();  // nothing is measured finer
+  const int decimals = whole || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return fmt::format("{:.{}f} {}", value, decimals, unit.name);
 }
 
 std::string bar(std::uint64_t count, std::uint64_t largest, int columns, bool utf8) {

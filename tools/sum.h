@@ -9,7 +9,6 @@ namespace weft::tools {
 
 constexpr int kStatusOk = 0;
 constexpr int kStatusFailed = 1;
-constexpr int kStatusUsage = 2;
 
 struct sum_options {
   std::vector<std::string> paths;  ///< empty: standard input

@@ -87,11 +87,12 @@ void append_verdict_line(std::string& out, std::string_view name, std::string_vi
 }
 
 std::string printable(std::string_view name) {
+  if (name.empty()) return "''";
   if (std::none_of(name.begin(), name.end(), is_control)) return std::string(name);
   std::string out;
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
-    if (is_control(c) && needs_escape({&c, 1}) == false) {
+    if (is_control(c) && !needs_escape({&c, 1})) {
       out += '\\';
       for (const int shift : {6, 3, 0}) out += static_cast<char>('0' + ((byte >> shift) & 7));
     } else {

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// park.cpp's hot paths, inlined into the operations that wait and wake. Go: gopark, goready.
+#pragma once
+
+#include "runtime/proc.h"
+#include "runtime/switch.h"
+
+namespace weft::rt {
+
+/// Who calls into the runtime: a goroutine on an M that holds a P, or (mp null) a foreign thread, for which gp stands.
+struct caller {
+  m* mp;
+  g* gp;
+};
+
+caller enter_slow(m* mp);
+void sample_ready(p* pp, g* gp);
+void ready_slow(g* gp);
+void foreign_park_on(g* gp, core_lock& lock, wait_reason reason);
+void foreign_park_on(g* gp, list_lock& lock, wait_reason reason);
+
+/// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
+inline caller enter() {
+  m* const mp = this_m();
+  if (!mp || mp->in_syscall) [[unlikely]]
+    return {nullptr, foreign_g()};
+  if (mp->held->preempt.load(std::memory_order_relaxed) || mp->curg->goexiting) [[unlikely]]
+    return enter_slow(mp);
+  return {mp, mp->curg};
+}
+
+/// For operations that neither park nor throw (unlock, done, release).
+inline caller enter_nopark() {
+  m* const mp = this_m();
+  if (!mp || mp->in_syscall) [[unlikely]]
+    return {nullptr, foreign_g()};
+  return {mp, mp->curg};
+}
+
+inline void prepare_to_park(g* gp, wait_reason reason) {
+  gp->reason.store(reason, std::memory_order_relaxed);
+  gp->wait_since.store(sched.coarse_now.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  gp->status.store(g_status::waiting, std::memory_order_relaxed);
+}
+
+inline void park_m(caller who, void* lock, after_switch after, wait_reason reason) {
+  prepare_to_park(who.gp, reason);
+  who.mp->after = after;
+  who.mp->unlock = lock;
+  g* const next = next_local(who.mp);
+  switch_to(who.mp, who.gp, next ? next : &who.mp->g0);
+}
+
+/// Parks the caller; `lock`, under which it has queued itself, is released once its context is saved.
+inline void park(caller who, core_lock& lock, wait_reason reason) {
+  if (!who.mp) [[unlikely]]
+    return foreign_park_on(who.gp, lock, reason);
+  park_m(who, &lock, after_switch::unlock_core, reason);
+}
+inline void park(caller who, list_lock& lock, wait_reason reason) {
+  if (!who.mp) [[unlikely]]
+    return foreign_park_on(who.gp, lock, reason);
+  park_m(who, &lock, after_switch::unlock_list, reason);
+}
+/// Parks it for ever (nil channels).
+[[noreturn]] void park_forever(caller who, wait_reason reason);
+
+/// Notes that gp has become runnable, and when, if this time is sampled.
+inline void note_ready(p* pp, g* gp, ready_cause cause) {
+  gp->status.store(g_status::runnable, std::memory_order_relaxed);
+  gp->cause = cause;
+  if (--pp->sampler.left <= 0) [[unlikely]]
+    sample_ready(pp, gp);
+}
+
+/// Makes a goroutine (or foreign thread) that `who` has dequeued run again: next, on this P. No lock of a channel or wait
+/// list may be held.
+inline void ready(caller who, g* gp) {
+  // A foreign thread's pseudo-goroutine has no run.
+  if (!who.mp || gp->run != who.mp->run) [[unlikely]]
+    return ready_slow(gp);
+  p* const pp = who.mp->held;
+  note_ready(pp, gp, ready_cause::readied);
+  if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
+  wakep(pp);
+}
+
+/// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice).
+void yield_m(m* mp, g* gp);
+
+}  // namespace weft::rt
