@@ -31,10 +31,12 @@ using detail::hchan;
 constexpr std::size_t kMaxBytes = std::size_t{1} << 47;
 
 void copy_element(const hchan* c, void* to, const void* from) {
-  if (c->type->size == 8)
-    std::memcpy(to, from, 8);
-  else
-    std::memcpy(to, from, c->type->size);
+  switch (c->type->size) {
+    case 1: std::memcpy(to, from, 1); return;
+    case 4: std::memcpy(to, from, 4); return;
+    case 8: std::memcpy(to, from, 8); return;
+    default: std::memcpy(to, from, c->type->size);
+  }
 }
 
 void destroy_element(const hchan* c, void* element) {

@@ -7,7 +7,12 @@
 //
 // A thief makes four passes over all Ps, each from a random start in a random stride. It takes half of a ring; only on
 // the last pass does it run the due timers of others, and rob runnext and batch (runq.h) of a P that has not switched
-// goroutines while the thief watched it for kWatchNs: a P that does switch will run them itself sooner than any thief.
+// goroutines while the thief watched it: a P that does switch will run them itself sooner than any thief. How long it
+// watches follows what came of it: robbing costs some 3 us (the heavy barrier), and was of use if the victim then went
+// on for kRobberyPaysNs with the goroutine that it was running. Each time that it was not, the thief watches twice as
+// long the next time, else half as long. A producer that fills a channel's buffer, then parks, is so left alone; one that
+// computes on is relieved at once.
+#include <algorithm>
 #include <unistd.h>
 
 #include "runtime/barrier.h"
@@ -19,18 +24,20 @@ namespace weft::rt {
 namespace {
 
 constexpr int kStealPasses = 4;
-constexpr std::uint64_t kWatchNs = 400;     // several times what a goroutine needs that only answers a message
+constexpr std::uint32_t kMinWatchNs = 400;  // several times what a goroutine needs that only answers a message
+constexpr std::uint32_t kMaxWatchNs = 25'600;
+constexpr std::uint64_t kRobberyPaysNs = 10'000;
 constexpr std::uint64_t kSpinNs = 10'000;   // below the price of sleeping and being woken again
 constexpr int kPausesBetweenRounds = 16;
 
 // Whether pp switches goroutines while we look.
-bool makes_progress(const p* pp) {
+bool makes_progress(const p* pp, std::uint64_t watch_ns) {
   const int before = pp->switches_left.load(std::memory_order_relaxed);
   const std::uint64_t start = cputicks();
   do {
     for (int i = 0; i < 8; ++i) cpu_relax();
     if (pp->switches_left.load(std::memory_order_relaxed) != before) return true;
-  } while (ticks_to_ns(cputicks() - start) < kWatchNs);
+  } while (ticks_to_ns(cputicks() - start) < watch_ns);
   return false;
 }
 
@@ -45,9 +52,12 @@ g* steal_from(p* pp, p* victim, bool last_pass) {
     run_timers(victim, nanotime());
     if (const auto own = pp->runq.get(); own.g) return own.g;
   }
-  if (victim->runq.empty() || makes_progress(victim)) return nullptr;
+  if (victim->runq.empty() || makes_progress(victim, pp->watch_ns)) return nullptr;
   if (victim->runq.rob(gp) != g_queue::steal_result::stolen) return nullptr;
   pp->robberies.add(1);
+  pp->robbed = victim;
+  pp->robbed_switches = victim->switches_left.load(std::memory_order_relaxed);
+  pp->robbed_ticks = cputicks();
   return gp;
 }
 
@@ -59,6 +69,16 @@ g* steal_pass(p* pp, bool last_pass) {
     if (g* gp = steal_from(pp, victim, last_pass)) return gp;
   }
   return nullptr;
+}
+
+// Was the last robbery of use? Known once the victim has switched goroutines, or has not for long enough.
+void judge_robbery(p* pp) {
+  if (!pp->robbed) return;
+  const bool long_ago = ticks_to_ns(cputicks() - pp->robbed_ticks) >= kRobberyPaysNs;
+  const bool switched = pp->robbed->switches_left.load(std::memory_order_relaxed) != pp->robbed_switches;
+  if (!long_ago && !switched) return;
+  pp->watch_ns = long_ago ? std::max(pp->watch_ns / 2, kMinWatchNs) : std::min(pp->watch_ns * 2, kMaxWatchNs);
+  pp->robbed = nullptr;
 }
 
 bool may_spin(m* mp) {
@@ -76,6 +96,7 @@ g* spin(m* mp) {
   const bool alone = sched.nps.load(std::memory_order_relaxed) == 1;
   const std::uint64_t start = cputicks();
   for (;;) {
+    judge_robbery(pp);
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
       if (g* gp = steal_pass(pp, pass == kStealPasses - 1)) return gp;
     if (g* gp = globrunqget(pp, INT32_MAX)) return gp;
@@ -91,7 +112,7 @@ g* spin(m* mp) {
 // Found work: if this M was the last that span, another takes over (and finds the next piece, or nothing).
 void stop_spinning(m* mp) {
   if (!mp->spinning) return;
-  mp->spinning = false;
+  mp->spinning = mp->woken_to_spin = false;
   if (sched.wake_backoff.load(std::memory_order_relaxed) != 0) sched.wake_backoff.store(0, std::memory_order_relaxed);
   sched.gate.end_spinning();
   wakep(mp->held);
@@ -116,7 +137,7 @@ void go_idle(m* mp) {
     acquirep(mp, pp);
     mp->spinning = true;
     sched.gate.begin_spinning();
-  } else if (spinning) {
+  } else if (spinning && mp->woken_to_spin) {
     note_fruitless_wake();
   }
 }

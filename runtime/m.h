@@ -52,6 +52,7 @@ struct m {
   bool through_scheduler = false;  // never switch goroutine to goroutine: lockedg, m0
   bool in_syscall = false;         // between entersyscall() and exitsyscall()
   bool spinning = false;
+  bool woken_to_spin = false;  // by a wakep(), and has not found anything since
   bool is_m0 = false;
   bool ran_main = false;       // main has returned on it: m0 is told when it has let go of its P
   g* next_g = nullptr;         // taken from the run queue on the way to the scheduler
@@ -81,7 +82,8 @@ struct m {
     held = nullptr;
     curg = previous = next_g = lockedg = nullptr;
     after = after_switch::nothing;
-    through_scheduler = in_syscall = spinning = is_m0 = ran_main = next_inherits = next_spinning = dead = zombie = false;
+    through_scheduler = in_syscall = spinning = woken_to_spin = is_m0 = ran_main = false;
+    next_inherits = next_spinning = dead = zombie = false;
     lock_count = 0;
     next_p = nullptr;
     told_to_exit.store(false, std::memory_order_relaxed);

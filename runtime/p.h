@@ -59,6 +59,10 @@ struct p {
   owned_counter created, ended;
 
   timer_heap timers;
+  const p* robbed = nullptr;  // the last robbery, until it is judged; see find.cpp
+  std::uint64_t robbed_ticks = 0;
+  int robbed_switches = 0;
+  std::uint32_t watch_ns = 400;
   int wakes_skipped = 0;  // see wakep()
   bool dropped = false;   // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 

@@ -74,7 +74,7 @@ void* m_main(void* argument) {
   become_m(mp);
   if (mp->next_p) {
     acquirep(mp, mp->next_p);
-    mp->spinning = mp->next_spinning;
+    mp->spinning = mp->woken_to_spin = mp->next_spinning;
   }
   schedule(mp);
   if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
@@ -242,7 +242,11 @@ void stop_ms() {
     lock_guard making(sched.newm_lock);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
     const int n = sched.nps.load(std::memory_order_acquire);
-    for (int i = 0; i < n; ++i) sched.allp[static_cast<std::size_t>(i)].load()->preempt.store(true);
+    for (int i = 0; i < n; ++i) {
+      p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+      pp->preempt.store(true, std::memory_order_relaxed);
+      take_p(pp, false);  // an M in a blocking call finds at its end that it has nothing to come back to
+    }
     lock_guard hold(sched.lock);
     for (int i = 0; i < n; ++i) {
       p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);

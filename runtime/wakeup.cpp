@@ -154,7 +154,7 @@ void stopm(m* mp) {
     kept |= stop_keeping_time(mp);
     if (woken == kWakeWithP) {
       acquirep(mp, mp->next_p);
-      mp->spinning = mp->next_spinning;
+      mp->spinning = mp->woken_to_spin = mp->next_spinning;
       break;
     }
     if (woken == note::kNothing) {  // timers are due: some idle P is to run them, perhaps on this very M

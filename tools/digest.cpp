@@ -71,7 +71,9 @@ void evp_free::operator()(evp_md_st* algorithm) const { EVP_MD_free(algorithm); 
 void evp_free::operator()(evp_md_ctx_st* context) const { EVP_MD_CTX_free(context); }
 
 hasher::hasher(const evp_md_st* sha256)
-    : sha256_(sha256), context_(EVP_MD_CTX_new()), buffer_(std::make_unique_for_overwrite<unsigned char[]>(kBufferSize)) {
+    : sha256_(sha256),
+      context_(EVP_MD_CTX_new()),
+      buffer_(std::make_unique_for_overwrite<unsigned char[]>(kBufferSize)) {
   require(context_ != nullptr);
 }
 

@@ -40,7 +40,8 @@ std::string draw_row(const log2_row& row, std::uint64_t largest, const draw_styl
 std::vector<log2_row> log2_rows(const std::vector<metrics::histogram::bucket>& buckets) {
   std::array<std::uint64_t, 65> counts{};
   for (const metrics::histogram::bucket& b : buckets)
-    counts[static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(std::llround(b.lower * 1e9))))] += b.count;
+    counts[static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(std::llround(b.lower * 1e9))))] +=
+        b.count;
   const auto counted = [](std::uint64_t n) { return n != 0; };
   const auto first = std::find_if(counts.begin(), counts.end(), counted);
   const auto end = std::find_if(counts.rbegin(), counts.rend(), counted).base();

@@ -7,8 +7,8 @@
 #include <clocale>
 #include <string_view>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "tools/sum_command.h"
 #include "tools/usage.h"

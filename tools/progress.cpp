@@ -27,6 +27,9 @@ void write_to_terminal(std::string_view text) {
 
 }  // namespace
 
+// What is done within one interval shows no line at all.
+progress::progress(bool visible) : visible_(visible), due_(kInterval.count()) {}
+
 double progress::seconds() const { return std::chrono::duration<double>(steady::now() - start_).count(); }
 
 void progress::draw_if_due() {

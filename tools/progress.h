@@ -2,7 +2,8 @@
 // Counting what is done, and a line on the terminal that tells it.
 //
 // Whoever counts draws, when the last drawing is long enough ago: no goroutine and no timer is needed, and nothing is
-// drawn while nothing gets done. Two never draw at once, and one that finds the lock taken leaves the drawing to the other.
+// drawn while nothing gets done. Two never draw at once, and one that finds the lock taken leaves the drawing to the
+// other.
 #pragma once
 
 #include <atomic>
@@ -17,7 +18,7 @@ namespace weft::tools {
 class progress {
  public:
   /// With a line on standard error, or counting only.
-  explicit progress(bool visible) : visible_(visible) {}
+  explicit progress(bool visible);
 
   void add_bytes(std::size_t n) {
     bytes_.fetch_add(n, std::memory_order_relaxed);
@@ -41,9 +42,9 @@ class progress {
   const bool visible_;
   const steady::time_point start_ = steady::now();
   std::atomic<std::uint64_t> files_{0}, bytes_{0};
-  std::atomic<std::int64_t> due_{0};  // nanoseconds after start_
-  mutex lock_;                        // the terminal's line
-  bool drawn_ = false;                // guarded by lock_
+  std::atomic<std::int64_t> due_;  // nanoseconds after start_
+  mutex lock_;                     // the terminal's line
+  bool drawn_ = false;             // guarded by lock_
 };
 
 }  // namespace weft::tools

@@ -159,8 +159,7 @@ int sum_in_goroutine(const sum_options& options) {
   try {
     const bool ok = options.check.empty() ? print_sums(options, out, counted) : check_list(options, out, counted);
     counted.erase();
-    if (options.stats)
-      out.error_text(stats_report(counted, {locale_is_utf8(), colour_wanted(STDERR_FILENO)}));
+    if (options.stats) out.error_text(stats_report(counted, {locale_is_utf8(), colour_wanted(STDERR_FILENO)}));
     return ok ? kStatusOk : kStatusFailed;
   } catch (const std::exception& e) {
     out.message(e.what());

@@ -2,10 +2,12 @@
 // Options, help and usage errors of `weft sum`.
 #include "tools/sum_command.h"
 
+#include <iterator>
 #include <string>
+#include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "tools/sum.h"
 #include "tools/usage.h"
@@ -43,10 +45,9 @@ std::string parallel_problem(const std::string& text) {
 }
 
 void define_options(CLI::App& app, sum_options& options) {
-  app.add_option("PATH", options.paths, "Files and directories; none, or '-': standard input")
-      ->type_name("")
-      ->allow_extra_args(false);  // CLI11 would make a list of a name like "[a,b]"
-  app.add_option("-c,--check", options.check, "Verify the digests in FILE, a list in either format; '-': standard input")
+  app.add_option("PATH", options.paths, "Files and directories; none, or '-': standard input")->type_name("");
+  app.add_option("-c,--check", options.check,
+                 "Verify the digests in FILE, a list in either format; '-': standard input")
       ->type_name("FILE");
   app.add_flag("--tag", options.tag, "Print BSD-style lines, as sha256sum --tag does");
   app.add_flag("--stats", options.stats, "End with files/s, MB/s and the scheduler's histograms, on standard error");
@@ -55,6 +56,19 @@ void define_options(CLI::App& app, sum_options& options) {
       ->capture_default_str()
       ->check(parallel_problem);
   app.footer(kFooter);
+}
+
+// CLI11 makes a list of an argument like "[a,b]", but not of one that ends with a NUL, which no argument can have by
+// itself. It wants the arguments from last to first.
+std::vector<std::string> protected_arguments(int argc, char** argv) {
+  std::vector<std::string> arguments(std::make_reverse_iterator(argv + argc), std::make_reverse_iterator(argv + 1));
+  for (std::string& argument : arguments)
+    if (argument.starts_with('[')) argument += '\0';
+  return arguments;
+}
+
+void unprotect(std::string& argument) {
+  if (argument.ends_with('\0')) argument.pop_back();
 }
 
 const char* conflict(const sum_options& options, bool check) {
@@ -72,10 +86,12 @@ int sum_command(int argc, char** argv) {
   CLI::App app("Print or check SHA-256 digests of files and whole trees", kName);
   define_options(app, options);
   try {
-    app.parse(argc, argv);
+    app.parse(protected_arguments(argc, argv));
   } catch (const CLI::ParseError& e) {
     return e.get_exit_code() == 0 ? app.exit(e) : usage_error(kName, e.what());
   }
+  for (std::string& path : options.paths) unprotect(path);
+  unprotect(options.check);
   if (const char* const what = conflict(options, app.count("--check") != 0)) return usage_error(kName, what);
   return sum(options);
 }
