@@ -9,6 +9,7 @@ namespace weft::rt {
 
 void globrunqput_batch(g* first, g* last, int n) {
   lock_guard hold(sched.lock);
+  if (left_behind(first->run)) return;  // goroutines of a run() that is over go nowhere
   last->schedlink = nullptr;
   (sched.global_tail ? sched.global_tail->schedlink : sched.global_head) = first;
   sched.global_tail = last;

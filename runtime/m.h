@@ -72,6 +72,7 @@ struct m {
   bool next_spinning = false;
   std::atomic<bool> idle{false};                 // sleeps in an idle stack (a count for schedtrace)
   std::atomic<bool> told_to_exit{false};
+  std::atomic<bool> scheduling{true};            // on g0: leaves by itself when its run() is over
   bool dead = false;    // its thread has ended and nobody joins it. Guarded by sched.lock
   bool zombie = false;  // still in user code when its run() ended: detached, frees itself. Guarded by sched.lock
   void* signal_stack = nullptr;

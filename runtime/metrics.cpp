@@ -42,6 +42,11 @@ void delete_ps_keeping_metrics() {
   delete_ps();
 }
 
+int read_goroutine_count() {
+  const std::lock_guard hold(reading);
+  return count_goroutines();
+}
+
 metrics::snapshot read_metrics() {
   const std::lock_guard hold(reading);
   if (sched.nps.load(std::memory_order_acquire) == 0) return last;

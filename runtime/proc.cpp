@@ -10,6 +10,7 @@
 #include <new>
 
 #include "runtime/goexit.h"
+#include "runtime/metrics.h"
 
 namespace weft::rt {
 namespace {
@@ -112,16 +113,27 @@ void bind_stack(m* mp, g* gp) {
   gp->context = s->context;
 }
 
+// `scheduling` tells stop_ms() which Ms are in here, and so leave by themselves, and which run user code. Either it sees
+// the flag as it is, or we see that the run() is over.
 void schedule(m* mp) {
-  g* gp;
-  bool inherits;
-  while (find_runnable(mp, gp, inherits)) {
+  for (;;) {
+    mp->scheduling.store(true, std::memory_order_release);
+    hardware::light_barrier();  // pairs with the heavy barrier in stop_ms()
+    g* gp;
+    bool inherits;
+    if (!find_runnable(mp, gp, inherits)) return;
     if (gp->lockedm && gp->lockedm != mp) {
       start_lockedm(mp, gp);
       continue;
     }
     p* const pp = mp->held;
     if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+    mp->scheduling.store(false, std::memory_order_relaxed);
+    hardware::light_barrier();  // the same
+    if (left_behind(mp->run)) {
+      mp->scheduling.store(true, std::memory_order_release);
+      return;
+    }
     begin_run(pp, gp, inherits);
     mp->after = after_switch::nothing;
     switch_to(mp, &mp->g0, gp);
@@ -229,6 +241,6 @@ int current_node() {
   return mp && mp->held ? mp->held->node : -1;
 }
 
-int num_goroutine() { return rt::count_goroutines(); }
+int num_goroutine() { return rt::read_goroutine_count(); }
 
 }  // namespace weft

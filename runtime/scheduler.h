@@ -66,7 +66,8 @@ struct scheduler {
   std::atomic<std::int64_t> coarse_now{0};  // nanotime() within a sysmon round, for wait times in dumps
 
   wake_gate<kMaxPs> gate;
-  std::atomic<int> wake_backoff{0};  // see wakep()
+  std::atomic<int> wake_backoff{0};  // see wakep_slow()
+  std::atomic<int> wakers{0};        // threads inside wake_spinner()
 
   // The global queue.
   alignas(64) core_lock lock;

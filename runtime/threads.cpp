@@ -251,7 +251,7 @@ void stop_ms() {
     for (int i = 0; i < n; ++i) {
       p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
       m* const owner = pp->owner.load(std::memory_order_acquire);
-      if (!owner || owner == sched.m0) continue;
+      if (!owner || owner == sched.m0 || owner->scheduling.load(std::memory_order_acquire)) continue;
       owner->zombie = true;
     }
     for (std::uint32_t id = 0; id < ms; ++id) {
@@ -267,6 +267,7 @@ void stop_ms() {
       mp->told_to_exit.store(true, std::memory_order_release);
     }
   }
+  while (sched.wakers.load(std::memory_order_seq_cst) != 0) cpu_relax();
   for (m* mp : to_join) {
     mp->wake.post(kWakeToLook);
     pthread_join(mp->thread, nullptr);

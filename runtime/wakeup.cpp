@@ -20,7 +20,7 @@ constexpr int kFirstSkip = 4;
 
 // Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
 // must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin.
-void wake_spinner(int near) {
+void wake_a_spinner(int near) {
   while (sched.gate.begin_wake()) {
     const int id = sched.gate.take_any_idle(near, sched.gomaxprocs.load(std::memory_order_relaxed));
     if (id >= 0) return startm(sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire), true);
@@ -29,6 +29,15 @@ void wake_spinner(int near) {
     if (!any_work() || !sched.gate.should_wake()) return;
     cpu_relax();
   }
+}
+
+// Callers may be goroutines and foreign threads, which the end of a run() does not stop: it waits until none is in here
+// (stop_ms()), and who comes later sees that there is nothing to wake.
+void wake_spinner(int near) {
+  sched.wakers.fetch_add(1, std::memory_order_seq_cst);
+  const m* const self = this_m();
+  if (sched.active.load(std::memory_order_seq_cst) && !(self && left_behind(self->run))) wake_a_spinner(near);
+  sched.wakers.fetch_sub(1, std::memory_order_release);
 }
 
 // Makes mp the timekeeper if there is something to keep and nobody does; returns until when to sleep.

@@ -280,13 +280,6 @@ TEST_P(deadlock, after_the_last_blocking_call_has_returned) {
   expect_fatal(r, kAllAsleep, {"chan receive"});
 }
 
-TEST_P(deadlock, inside_of_a_blocking_call_on_what_goroutines_wait_on) {
-  // The call blocks on weft's own channel: as asleep as all the others.
-  const auto r = run_in_child([] { blocking([] { make_chan<int>().recv(); }); });
-  EXPECT_TRUE(r.exited(kFatalStatus)) << r;
-  EXPECT_TRUE(r.err.starts_with(std::string(kAllAsleep) + "\n\ngoroutine 1 [")) << r;
-}
-
 TEST_P(deadlock, a_foreign_thread_waits_in_the_same_queue) {
   const auto r = run_in_child([] {
     auto c = make_chan<int>();

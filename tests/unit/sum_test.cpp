@@ -424,12 +424,13 @@ TEST_F(sum, a_file_or_directory_without_permission) {
   file("t/a");
   file("t/b");
   file("t/d/c");
+  chmod(".", 0755);
   chmod("t/a", 0);
   chmod("t/d", 0);
   const child_result result = in_child([] {
     // Permissions do not bind root.
     if (geteuid() == 0 && seteuid(65534) != 0) weft::test::skip_in_child("cannot become another user");
-    if (access("t", X_OK) != 0 && open("t/b", O_RDONLY) < 0) weft::test::skip_in_child("the directory is not open");
+    if (open("t/b", O_RDONLY) < 0) weft::test::skip_in_child("the other user cannot reach the temporary directory");
     return call({"t"});
   });
   chmod("t/d", 0700);
