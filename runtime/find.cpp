@@ -158,6 +158,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     if (sched.frozen.load(std::memory_order_relaxed)) [[unlikely]]
       for (;;) pause();
     if (left_behind(mp->run) || (mp->is_m0 && sched.main_done.load(std::memory_order_acquire))) return false;
+    if (mp->told_to_exit.load(std::memory_order_relaxed)) return false;
     if (mp->through_scheduler && !mp->next_g) {
       stop_lockedm(mp);
       continue;

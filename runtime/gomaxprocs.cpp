@@ -3,8 +3,8 @@
 //
 // Ps are numbered; those below GOMAXPROCS may run. More: new Ps (or surplus ones, again) go into the idle set. Fewer: a
 // surplus P is asked to pass through the scheduler, where its M moves what the P has to the global queue and the P of
-// number 0, and lets go of it; one whose M is away in a blocking call is taken, one that idles is simply never taken
-// out of the idle set again. Thieves and timers look at all Ps that there ever were, so nothing is lost on the way.
+// number 0, and lets go of it; one whose M is away in a blocking call is taken. Surplus Ps sit on the bench, not in the
+// idle set, where they would look like Ps that could be woken. Thieves and timers look at all Ps that there ever were, so nothing is lost on the way.
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/park.h"
@@ -77,17 +77,26 @@ void start_ps(int n) {
   int have = sched.nps.load(std::memory_order_relaxed);
   if (have == 1 && n > 1) sched.allp[0].load(std::memory_order_relaxed)->runq.set_shared();
   for (; have < n; ++have) {
-    sched.gate.begin_busy();
     p* const pp = new_p(have);
     if (n == 1) pp->runq.set_exclusive();
+    pp->benched.store(true, std::memory_order_relaxed);
     sched.nps.store(have + 1, std::memory_order_release);
-    sched.gate.retire(pp->id, false);
+  }
+  sched.gomaxprocs.store(n, std::memory_order_seq_cst);
+  full_fence();  // pairs with the one in put_away()
+  for (int i = 0; i < n; ++i) {
+    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_relaxed);
+    if (!pp->benched.exchange(false, std::memory_order_seq_cst)) continue;
+    sched.gate.begin_busy();
+    sched.gate.retire(i, false);
+    sched.gate.settle();  // not the last: this goroutine runs, or the run() has yet to begin
+  }
+  for (int i = n; i < have; ++i) {
+    if (!sched.gate.take_idle(i)) continue;
+    sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_relaxed)->benched.store(true);
     sched.gate.settle();
   }
-  sched.gomaxprocs.store(n, std::memory_order_release);
 }
-
-
 
 void delete_ps() {
   const int n = sched.nps.exchange(0, std::memory_order_acq_rel);

@@ -55,6 +55,14 @@ p* find_p(m* mp, p* old) {
   set_errno(saved_errno);
 }
 
+// A goroutine that makes one short call after the other must let others run too.
+[[gnu::noinline]] void yield_after_syscall(m* mp) {
+  const int saved_errno = errno;
+  mp->held->preemptions.add(1);
+  yield_m(mp, mp->curg);
+  set_errno(saved_errno);
+}
+
 [[gnu::noinline]] void make_ready_to_block(m* mp) {
   if (sched.tier == assist::off) {
     if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
@@ -133,6 +141,8 @@ void exitsyscall() noexcept {
     return exitsyscall_slow(mp);
   mp->in_syscall = false;
   mp->curg->status.store(g_status::running, std::memory_order_relaxed);
+  if (mp->held->preempt.load(std::memory_order_relaxed)) [[unlikely]]
+    yield_after_syscall(mp);
 }
 
 }  // namespace weft::detail

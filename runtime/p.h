@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // P: a processor, the right to run goroutines, and all that running them needs without a lock. Go: runtime.p.
 //
-// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in sched.gate), or is on its way from the one
-// to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The atomics that the
+// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in sched.gate), or benched (surplus), or on its way
+// from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The atomics that the
 // holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
 #pragma once
 
@@ -67,6 +67,7 @@ struct p {
   bool dropped = false;   // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
   alignas(64) std::atomic<m*> owner{nullptr};
+  std::atomic<bool> benched{false};           // surplus, and out of use until GOMAXPROCS grows again
   std::atomic<std::uint32_t> wants_m{0};      // the template thread is to make an M for it: 1, 2 spinning
   std::atomic<std::uint64_t> handoff_ticks{0};  // when it was taken from a blocked M, until a goroutine runs
 

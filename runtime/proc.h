@@ -38,6 +38,8 @@ p* releasep(m* mp);
 bool any_work();          // something is in a queue, or a timer is due
 /// Puts pp, which the caller has let go of, into the idle set, and looks once more; true: the caller has it back.
 bool retire_p(p* pp, bool spinning);
+/// Its first half: into the idle set, or to the bench.
+void put_away(p* pp, bool spinning);
 void note_fruitless_wake();
 
 // find.cpp: findRunnable.

@@ -39,8 +39,7 @@ std::int64_t first_delay() { return sched.tier == assist::off ? 20 * kMicrosecon
 p* p_at(int i) { return sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire); }
 
 // Go's rule: at the second look at the same call, unless nobody would run anything on that P for now.
-bool retake(p* pp, p_watch& watch, std::int64_t now) {
-  const m* const owner = pp->owner.load(std::memory_order_acquire);
+bool retake(p* pp, const m* owner, p_watch& watch, std::int64_t now) {
   const std::uint32_t call = owner->claim.sequence();
   if (watch.call != call || watch.call_since == 0) {
     watch.call = call;
@@ -54,7 +53,7 @@ bool retake(p* pp, p_watch& watch, std::int64_t now) {
   return true;
 }
 
-void watch_running(p* pp, p_watch& watch, std::int64_t now) {
+void watch_slice(p* pp, p_watch& watch, std::int64_t now) {
   const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
     watch.schedtick = tick;
@@ -78,10 +77,9 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     const m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) {
       watch = {};
-    } else if (owner->claim.away()) {
-      useful |= retake(pp, watch, now);
     } else {
-      watch_running(pp, watch, now);
+      watch_slice(pp, watch, now);
+      if (owner->claim.away()) useful |= retake(pp, owner, watch, now);
     }
   }
   if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();

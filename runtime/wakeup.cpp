@@ -8,6 +8,8 @@
 // found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period at most.
 //
 // An M that sleeps while timers are pending and no P looks after them sleeps until the first is due: the timekeeper.
+#include <sched.h>
+
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/proc.h"
@@ -27,7 +29,7 @@ void wake_a_spinner(int near) {
     sched.gate.end_spinning();
     full_fence();
     if (!any_work() || !sched.gate.should_wake()) return;
-    cpu_relax();
+    sched_yield();  // whoever has taken that P is about to say so
   }
 }
 
@@ -120,7 +122,7 @@ void startm(p* pp, bool spinning) {
   }
   if (newm(*pp->c, pp, spinning)) return;
   // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
-  sched.gate.retire(pp->id, spinning);
+  put_away(pp, spinning);
   if (sched.gate.settle()) check_dead();
 }
 
@@ -133,9 +135,23 @@ bool any_work() {
   return timer != kNever && timer <= nanotime();
 }
 
-bool retire_p(p* pp, bool spinning) {
+// A surplus P goes to the bench. Whoever raises GOMAXPROCS meanwhile sees it there, or we see that it was raised; the
+// exchange makes one of us put it into the idle set.
+void put_away(p* pp, bool spinning) {
+  if (surplus(pp)) {
+    pp->benched.store(true, std::memory_order_seq_cst);
+    full_fence();
+    if (surplus(pp) || !pp->benched.exchange(false, std::memory_order_seq_cst)) {
+      if (spinning) sched.gate.end_spinning();
+      return hardware::heavy_barrier();
+    }
+  }
   sched.gate.retire(pp->id, spinning);
-  if (!surplus(pp) && any_work() && sched.gate.take_idle(pp->id)) {
+}
+
+bool retire_p(p* pp, bool spinning) {
+  put_away(pp, spinning);
+  if (any_work() && sched.gate.take_idle(pp->id)) {
     sched.gate.settle();
     return true;
   }

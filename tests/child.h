@@ -164,7 +164,7 @@ struct dumped {
   std::uint64_t id = 0;
   std::string state;  // what stands in brackets
   std::string name;
-  std::string text;   // the lines below the header
+  std::string text;  // the lines below the header
 };
 
 inline std::vector<dumped> parse_dump(const std::string& text) {

@@ -38,7 +38,8 @@ class core_lock {
 class list_lock {
  public:
   void lock() noexcept {
-    if (word_.exchange(1, std::memory_order_acquire) != 0) lock_slow();
+    std::uint32_t free = 0;
+    if (!word_.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) lock_slow();
   }
   void unlock() noexcept;
 

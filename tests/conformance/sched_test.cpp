@@ -484,9 +484,11 @@ TEST_P(locked_thread, its_thread_ends_with_a_goroutine_that_ends_locked) {
   });
 }
 
-TEST_P(locked_thread, as_many_unlocks_as_locks_free_the_thread_and_more_do_nothing) {
-  if (ps() != 1) GTEST_SKIP() << "only one P has the next goroutine on the same thread for certain";
-  in_main([] {
+// One P has the next goroutine on the same thread for certain.
+TEST(locked_thread_at_one_p, as_many_unlocks_as_locks_free_the_thread_and_more_do_nothing) {
+  run_options one;
+  one.gomaxprocs = 1;
+  run(one, [] {
     const auto c = make_chan<pid_t>();
     unlock_os_thread();
     for (int i = 0; i < 10; ++i)

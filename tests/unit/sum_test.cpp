@@ -62,7 +62,7 @@ TEST(sum_line, newline_return_and_backslash_are_escaped) {
 TEST(sum_line, other_bytes_are_left_alone) {
   for (const std::string name : {"\t", "\x01", "\x7f", "\xff\xfe", "'\"$(x)"}) {
     EXPECT_FALSE(needs_escape(name));
-    EXPECT_EQ(sum_line(name, false), kHex + "  " + name + "\n");
+    EXPECT_EQ(sum_line(name, false), (kHex + "  ").append(name).append("\n"));
   }
 }
 
@@ -403,12 +403,12 @@ TEST_F(sum, reads_standard_input_without_a_path) {
 }
 
 TEST_F(sum, takes_names_that_a_command_line_may_take_for_something_else) {
-  for (const char* const name : {"[x]", "[]", "{}", "++", "sum", "a,b", "a=b", "%%"}) {
-    file(name, name);
-    EXPECT_EQ(weft_sum({name}).out, shell(std::string("sha256sum '") + name + "'").out) << name;
-  }
-  file("--tag");
-  EXPECT_EQ(weft_sum({"--", "--tag"}).out, shell("sha256sum -- --tag").out);
+  const names odd = {"%%", "++", "--tag", "[]", "[x]", "a,b", "a=b", "sum", "{}"};
+  for (const std::string& name : odd) file(name, name);
+  names arguments = odd;
+  arguments.insert(arguments.begin(), "--");
+  EXPECT_EQ(weft_sum(arguments).out, shell("sha256sum -- %% ++ --tag '[]' '[x]' a,b a=b sum '{}'").out);
+  EXPECT_EQ(weft_sum({"[x]", "++"}).out, shell("sha256sum ++ '[x]'").out);
 }
 
 TEST_F(sum, what_cannot_be_read_is_one_line_and_the_rest_is_done) {
@@ -461,8 +461,8 @@ TEST_F(sum, a_check_tells_what_sha256sum_tells) {
   file("changed", "4");
   const std::string malformed = "# comment\n\nnonsense\n", missing = kHex + "  missing\n";
   for (const std::string& list :
-       {good, good + changed, good + missing, good + malformed, changed + changed + missing + missing + "x\ny\n",
-        malformed, std::string(), missing}) {
+       {good, good + changed, good + missing, good + malformed,
+        (changed + changed).append(missing + missing).append("x\ny\n"), malformed, std::string(), missing}) {
     file("list", list);
     const child_result theirs = shell("sha256sum -c list"), ours = weft_sum({"--check", "list"});
     EXPECT_EQ(ours.out, theirs.out);
