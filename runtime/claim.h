@@ -33,7 +33,7 @@ class p_claim {
 
   /// The M, with its P: it goes off; from here on the P can be taken.
   void leave() {
-    sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // with what the M wrote
     in_runtime_.store(0, std::memory_order_release);
   }
 

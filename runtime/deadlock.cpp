@@ -31,9 +31,10 @@ int own_threads() {
 bool all_asleep() {
   if (!sched.active.load(std::memory_order_acquire) || sched.main_done.load(std::memory_order_acquire)) return false;
   if (sched.gate.busy() != 0 || next_timer() != kNever) return false;
-  const int foreign = threads_of_process() - own_threads() - sched.baseline_threads -
-                      sched.nforeign_waiting.load(std::memory_order_acquire);
-  if (foreign > 0) return false;
+  const std::uint64_t changes = sched.foreign_changes.load(std::memory_order_seq_cst);
+  const int waiting = sched.nforeign_waiting.load(std::memory_order_seq_cst);
+  if (threads_of_process() - own_threads() - sched.baseline_threads - waiting > 0) return false;
+  if (sched.foreign_changes.load(std::memory_order_seq_cst) != changes) return false;  // counted while one moved
   return sched.gate.busy() == 0 && !any_work() && next_timer() == kNever;
 }
 

@@ -28,14 +28,16 @@ foreign_thread& of(g* gp) {
 }
 
 void foreign_park(g* gp) {
-  sched.nforeign_waiting.fetch_add(1, std::memory_order_acq_rel);
+  sched.nforeign_waiting.fetch_add(1, std::memory_order_seq_cst);
+  sched.foreign_changes.fetch_add(1, std::memory_order_seq_cst);
   if (sched.gate.busy() == 0) check_dead();
   of(gp).wake.wait();
 }
 
 void foreign_ready(g* gp) {
   // It counts as awake before it can be: see deadlock.cpp.
-  sched.nforeign_waiting.fetch_sub(1, std::memory_order_acq_rel);
+  sched.nforeign_waiting.fetch_sub(1, std::memory_order_seq_cst);
+  sched.foreign_changes.fetch_add(1, std::memory_order_seq_cst);
   of(gp).wake.post(1);
 }
 

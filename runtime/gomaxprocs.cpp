@@ -28,14 +28,6 @@ p* new_p(int id) {
   return pp;
 }
 
-void drain(p* pp) {
-  while (g* gp = pp->runq.get().g) globrunqput(gp);
-  p* const heir = sched.allp[0].load(std::memory_order_relaxed);
-  lock_guard from(pp->timers.lock);
-  lock_guard to(heir->timers.lock);
-  pp->timers.move_to(heir->timers);
-}
-
 bool surplus_still_runs(int n) {
   const int nps = sched.nps.load(std::memory_order_acquire);
   for (int i = n; i < nps; ++i) {
@@ -46,21 +38,23 @@ bool surplus_still_runs(int n) {
   return false;
 }
 
+// Whether one still has to.
+bool ask_surplus_to_stop(int n) {
+  const int nps = sched.nps.load(std::memory_order_acquire);
+  for (int i = n; i < nps; ++i) {
+    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+    pp->preempt.store(true, std::memory_order_relaxed);
+    if (take_p(pp, false) && retire_p_for_good(pp)) startm(pp, false);
+  }
+  return surplus_still_runs(n);
+}
+
 // Asks the surplus Ps to stop and waits for that, but no longer than a time slice: a goroutine that calls nothing
 // cannot be stopped.
 void stop_surplus(int n) {
   const std::int64_t until = nanotime() + kForcePreemptNs;
-  const int nps = sched.nps.load(std::memory_order_acquire);
   for (;;) {
-    for (int i = n; i < nps; ++i) {
-      p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
-      pp->preempt.store(true, std::memory_order_relaxed);
-      if (take_p(pp, false)) {
-        drain(pp);
-        retire_p(pp, false);
-      }
-    }
-    if (!surplus_still_runs(n) || nanotime() >= until) return;
+    if (const visit inside; !inside.welcome || !ask_surplus_to_stop(n) || nanotime() >= until) return;
     yield();
   }
 }
@@ -93,7 +87,9 @@ void start_ps(int n) {
   }
   for (int i = n; i < have; ++i) {
     if (!sched.gate.take_idle(i)) continue;
-    sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_relaxed)->benched.store(true);
+    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_relaxed);
+    drain(pp);
+    pp->benched.store(true, std::memory_order_seq_cst);
     sched.gate.settle();
   }
 }
@@ -111,15 +107,28 @@ void delete_ps() {
   for (const auto& c : sched.cpus) c->nps.store(0, std::memory_order_relaxed);
 }
 
+void drain(p* pp) {
+  while (g* gp = pp->runq.get().g) globrunqput(gp);
+  p* const heir = sched.allp[0].load(std::memory_order_relaxed);
+  {
+    lock_guard from(pp->timers.lock);
+    lock_guard to(heir->timers.lock);
+    pp->timers.move_to(heir->timers);
+  }
+  wakep_foreign();
+}
+
 void retire_surplus(m* mp) {
   p* const pp = releasep(mp);
   if (mp->spinning) {
     mp->spinning = false;
     sched.gate.end_spinning();
   }
-  drain(pp);
-  retire_p(pp, false);
-  wakep_foreign();
+  if (g* gp = mp->next_g) {
+    mp->next_g = nullptr;
+    globrunqput(gp);
+  }
+  retire_p_for_good(pp);
 }
 
 }  // namespace weft::rt
@@ -136,6 +145,8 @@ int gomaxprocs(int n) {
   if (n < 1 || !sched.active.load(std::memory_order_acquire)) return before;
   n = std::min(n, kMaxPs);
   {
+    const visit inside;
+    if (!inside.welcome) return before;
     lock_guard hold(changing);
     start_ps(n);
   }

@@ -24,8 +24,11 @@ std::atomic<std::uint32_t> next_token{0};
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
   if (left_behind(mp->run)) return nullptr;
-  if (!surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) return old;
-  return take_p_on_cpu(*mp->c);
+  if (!surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
+    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+    return old;
+  }
+  return mp->pinned.load(std::memory_order_relaxed) ? take_p_on_cpu(*mp->c) : nullptr;
 }
 
 [[gnu::noinline]] void exitsyscall_slow(m* mp) {
@@ -36,10 +39,10 @@ p* find_p(m* mp, p* old) {
   mp->held = nullptr;
   mp->in_syscall = false;
   if (p* pp = find_p(mp, old)) {
+    sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
     acquirep(mp, pp);
     full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
     if (!left_behind(mp->run)) {
-      sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
       pp->blocked.record(blocked);
       pp->handoff_ticks.store(0, std::memory_order_relaxed);
       gp->status.store(g_status::running, std::memory_order_relaxed);
@@ -91,7 +94,8 @@ bool take_p(p* pp, bool same_cpu) {
   const std::uint64_t now = cputicks();
   victim->blocked_ticks.store(now, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
-  if (victim->claim.take(sequence, token, same_cpu) != p_claim<>::result::taken) {
+  const bool exclusive = same_cpu && victim->pinned.load(std::memory_order_relaxed);
+  if (victim->claim.take(sequence, token, exclusive) != p_claim<>::result::taken) {
     sched.gate.settle();  // its P is busy, so this was not the last
     return false;
   }
@@ -102,7 +106,6 @@ bool take_p(p* pp, bool same_cpu) {
 }
 
 p* take_p_on_cpu(cpu& c) {
-  if (c.number < 0) return nullptr;  // not pinned: an M that is away may well be running
   const int n = c.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
     p* const pp = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtime's own locks (declared in weft/sync.h, where public types hold them): what is inlined in the runtime.
+// The runtime's own lock (declared in weft/sync.h, where public types hold it): what is inlined in the runtime.
 //
 // Order in which locks may be held together: a channel's or wait list's lock, then a timer heap's, then sched.lock,
 // then a G slab's or stack pool's. ready() is called with none of the first two held.
@@ -11,9 +11,9 @@
 namespace weft::detail {
 
 inline void core_lock::unlock() noexcept {
-  held_.store(0, std::memory_order_release);
-  rt::hardware::light_barrier();  // pairs with the heavy barrier in lock_slow()
-  if (sleepers_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+  const bool slept = sleepers_.load(std::memory_order_relaxed) != 0;
+  held_.store(0, std::memory_order_release);  // from here on the lock may be gone
+  if (slept) [[unlikely]]
     wake_one();
 }
 
@@ -22,7 +22,6 @@ inline void core_lock::unlock() noexcept {
 namespace weft::rt {
 
 using detail::core_lock;
-using detail::list_lock;
 
 template <class Lock>
 class lock_guard {

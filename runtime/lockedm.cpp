@@ -24,7 +24,7 @@ void start_lockedm(m* mp, g* gp) {
   m* const locked = gp->lockedm;
   p* const pp = releasep(mp);
   if (locked->c != pp->c) {
-    pin_thread(locked->tid, *pp->c);
+    locked->pinned.store(pin_thread(locked->tid, *pp->c), std::memory_order_relaxed);
     locked->c = pp->c;
   }
   give_p(locked, pp, false);

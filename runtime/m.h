@@ -13,6 +13,7 @@
 #include "runtime/claim.h"
 #include "runtime/futex.h"
 #include "runtime/g.h"
+#include "runtime/lock.h"
 
 namespace weft::rt {
 
@@ -20,7 +21,7 @@ struct cpu;
 struct p;
 
 /// What is done for the goroutine that an M has just left, once its context is saved: done by whoever runs next there.
-enum class after_switch : std::uint8_t { nothing, unlock_core, unlock_list, requeue, requeue_global, requeue_blocked, drop_stack };
+enum class after_switch : std::uint8_t { nothing, unlock, requeue, requeue_global, requeue_blocked, drop_stack };
 
 /// What an M is told through its note.
 enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2 };
@@ -45,7 +46,7 @@ struct m {
   p* held = nullptr;       // its P
   g* curg = nullptr;       // the goroutine it runs; &g0 on its own stack
   g* previous = nullptr;   // the goroutine it has just left, until finish_switch()
-  void* unlock = nullptr;  // for after_switch::unlock_*
+  core_lock* unlock = nullptr;  // for after_switch::unlock
   eh_globals* eh = nullptr;
   stack* dead_stack = nullptr;  // for after_switch::drop_stack
   after_switch after = after_switch::nothing;
@@ -65,6 +66,7 @@ struct m {
 
   // Between Ms.
   alignas(64) p_claim<> claim;
+  std::atomic<bool> pinned{false};               // so that it never runs at the same time as others of its CPU
   std::atomic<p*> syscall_p{nullptr};            // the P it left with
   std::atomic<std::uint64_t> blocked_ticks{0};   // when that P was taken
   note wake;

@@ -59,12 +59,6 @@ void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) {
   foreign_park(gp);
 }
 
-void foreign_park_on(g* gp, list_lock& lock, wait_reason reason) {
-  prepare_to_park(gp, reason);
-  lock.unlock();
-  foreign_park(gp);
-}
-
 void park_forever(caller who, wait_reason reason) {
   for (;;) {
     if (who.mp) {
@@ -115,8 +109,7 @@ m* finish_switch(boost::context::detail::transfer_t arrived) {
     left->context = arrived.fctx;
   switch (after) {
     case after_switch::nothing: break;
-    case after_switch::unlock_core: static_cast<core_lock*>(mp->unlock)->unlock(); break;
-    case after_switch::unlock_list: static_cast<list_lock*>(mp->unlock)->unlock(); break;
+    case after_switch::unlock: mp->unlock->unlock(); break;
     case after_switch::requeue:
       runqput(mp->held, left);
       wakep(mp->held);

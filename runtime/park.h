@@ -17,7 +17,6 @@ caller enter_slow(m* mp);
 void sample_ready(p* pp, g* gp);
 void ready_slow(g* gp);
 void foreign_park_on(g* gp, core_lock& lock, wait_reason reason);
-void foreign_park_on(g* gp, list_lock& lock, wait_reason reason);
 
 /// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
 inline caller enter() {
@@ -43,7 +42,7 @@ inline void prepare_to_park(g* gp, wait_reason reason) {
   gp->status.store(g_status::waiting, std::memory_order_relaxed);
 }
 
-inline void park_m(caller who, void* lock, after_switch after, wait_reason reason) {
+inline void park_m(caller who, core_lock* lock, after_switch after, wait_reason reason) {
   prepare_to_park(who.gp, reason);
   who.mp->after = after;
   who.mp->unlock = lock;
@@ -55,12 +54,7 @@ inline void park_m(caller who, void* lock, after_switch after, wait_reason reaso
 inline void park(caller who, core_lock& lock, wait_reason reason) {
   if (!who.mp) [[unlikely]]
     return foreign_park_on(who.gp, lock, reason);
-  park_m(who, &lock, after_switch::unlock_core, reason);
-}
-inline void park(caller who, list_lock& lock, wait_reason reason) {
-  if (!who.mp) [[unlikely]]
-    return foreign_park_on(who.gp, lock, reason);
-  park_m(who, &lock, after_switch::unlock_list, reason);
+  park_m(who, &lock, after_switch::unlock, reason);
 }
 /// Parks it for ever (nil channels).
 [[noreturn]] void park_forever(caller who, wait_reason reason);

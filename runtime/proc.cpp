@@ -157,10 +157,12 @@ using namespace weft::rt;
 
 new_goroutine newproc(const go_options& options, std::size_t size, std::size_t align) {
   const caller who = enter();
+  const std::uint32_t run = who.mp ? who.mp->run : sched.run.load(std::memory_order_acquire);  // before `active`
   if (!sched.active.load(std::memory_order_acquire)) throw error("go: no run() is active");
   if (options.stack_size != 0 && (options.stack_size < kMinStackSize || options.stack_size > kMaxStackSize))
     throw error("go: stack size out of range");
   g* const gp = gfget(who.mp ? who.mp->held : nullptr);
+  gp->run = run;
   gp->stack_size = (options.stack_size + 4095) & ~std::size_t{4095};
   if (gp->stack_size == default_stack_size()) gp->stack_size = 0;
   gp->name.store(options.name, std::memory_order_relaxed);
@@ -189,7 +191,6 @@ void newproc_start(goroutine* gp, closure_fn fn) noexcept {
   gp->goexiting = gp->is_main = false;
   gp->locals = nullptr;
   if (!who.mp) {
-    gp->run = sched.run.load(std::memory_order_acquire);
     set_id(nullptr, gp);
     sched.created_elsewhere.fetch_add(1, std::memory_order_relaxed);
     gp->status.store(g_status::runnable, std::memory_order_relaxed);
@@ -197,7 +198,6 @@ void newproc_start(goroutine* gp, closure_fn fn) noexcept {
     return wakep_foreign();
   }
   p* const pp = who.mp->held;
-  gp->run = who.mp->run;
   set_id(pp, gp);
   pp->created.add(1);
   note_ready(pp, gp, ready_cause::started);
@@ -233,12 +233,12 @@ std::uint64_t current_goroutine_id() {
 
 int current_p() {
   const rt::m* const mp = rt::this_m();
-  return mp && mp->held ? mp->held->id : -1;
+  return mp && !mp->in_syscall ? mp->held->id : -1;
 }
 
 int current_node() {
   const rt::m* const mp = rt::this_m();
-  return mp && mp->held ? mp->held->node : -1;
+  return mp && !mp->in_syscall ? mp->held->node : -1;
 }
 
 int num_goroutine() { return rt::read_goroutine_count(); }

@@ -40,6 +40,18 @@ bool any_work();          // something is in a queue, or a timer is due
 bool retire_p(p* pp, bool spinning);
 /// Its first half: into the idle set, or to the bench.
 void put_away(p* pp, bool spinning);
+/// Its counterpart for callers that do not go to sleep themselves: sees to it that somebody keeps the time.
+bool retire_p_for_good(p* pp);
+/// Marks a thread that is inside the scheduler's shared state but not on g0: the end of a run() waits for it. `welcome` is
+/// false when the run() is over: then there is nothing to do.
+class visit {
+ public:
+  visit();
+  ~visit() { sched.visitors.fetch_sub(1, std::memory_order_release); }
+  visit(const visit&) = delete;
+  visit& operator=(const visit&) = delete;
+  bool welcome;
+};
 void note_fruitless_wake();
 
 // find.cpp: findRunnable.
@@ -59,11 +71,11 @@ bool newm(cpu& c, p* pp, bool spinning);
 void request_m(cpu& c, p* pp, bool spinning);
 /// What the template thread (sysmon) does about it.
 void serve_m_requests();
-m* make_m();                                // under newm_lock
+m* make_m();                                // under newm_lock; null: no memory
 void become_m(m* mp);                       // the calling thread
 void cease_to_be_m(m* mp);
 void retire_idle_ms();
-void pin_thread(int tid, const cpu& c);     // tid 0: the calling one
+bool pin_thread(int tid, const cpu& c);     // tid 0: the calling one; false: refused, or Ms are not pinned
 /// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
 void stop_ms();
 
@@ -111,6 +123,8 @@ void delete_ps();
 inline bool surplus(const p* pp) { return pp->id >= sched.gomaxprocs.load(std::memory_order_relaxed); }
 /// This M lets go of its surplus P, whose work others take over.
 void retire_surplus(m* mp);
+/// Moves what pp, which the caller holds, has to others.
+void drain(p* pp);
 
 // deadlock.cpp
 void check_dead();

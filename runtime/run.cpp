@@ -102,7 +102,9 @@ void main_returned() {
   sched.active.store(false, std::memory_order_seq_cst);
   sched.main_done.store(true, std::memory_order_seq_cst);
   sched.run.fetch_add(1, std::memory_order_seq_cst);
-  this_m()->ran_main = true;
+  m* const mp = this_m();
+  mp->ran_main = true;
+  mp->through_scheduler = true;  // not to the next goroutine: this M leaves
 }
 
 void main_goroutine(void* storage, detail::closure_op op) {
@@ -199,6 +201,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
     lock_guard making(sched.newm_lock);
     m0 = make_m();
   }
+  if (!m0) throw std::bad_alloc();
   m0->run = sched.run.load();
   m0->is_m0 = m0->through_scheduler = true;
   sched.m0 = m0;

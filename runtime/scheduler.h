@@ -67,7 +67,7 @@ struct scheduler {
 
   wake_gate<kMaxPs> gate;
   std::atomic<int> wake_backoff{0};  // see wakep_slow()
-  std::atomic<int> wakers{0};        // threads inside wake_spinner()
+  std::atomic<int> visitors{0};      // see visit in proc.h
 
   // The global queue.
   alignas(64) core_lock lock;
@@ -99,6 +99,7 @@ struct scheduler {
 
   // Deadlock detection.
   std::atomic<int> nforeign_waiting{0};
+  std::atomic<std::uint64_t> foreign_changes{0};  // of nforeign_waiting
   int baseline_threads = 1;
 
   std::atomic<std::uint64_t> next_id{1};

@@ -43,10 +43,11 @@ bool give_to_sleeping_m(cpu& c, p* pp, bool spinning) {
 
 void pass_on(cpu& c, p* pp) {
   for (;;) {
-    const bool own_work = !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
+    // A surplus P is drained by an M: that takes locks.
+    const bool own_work = surplus(pp) || !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
     if (!own_work && !any_work()) {
       pp->handoff_ticks.store(0, std::memory_order_relaxed);
-      if (!retire_p(pp, false)) return;
+      if (!retire_p_for_good(pp)) return;
       continue;  // work came meanwhile
     }
     if (!give_to_sleeping_m(c, pp, false)) request_m(c, pp, false);

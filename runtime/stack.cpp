@@ -102,6 +102,7 @@ bool reserve() {
   for (std::size_t size : kReservations) {
     void* p = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) continue;
+    madvise(p, size, MADV_DONTDUMP);  // or a core file is as large as the reservation
     stacks.base = static_cast<std::byte*>(p);
     stacks.reserved = size;
     stacks.open = stacks.used = 0;
@@ -118,6 +119,7 @@ std::byte* next_slot() {
     const std::size_t grow = std::min(kGrow, stacks.reserved - stacks.open);
     std::byte* at = stacks.base + stacks.open;
     if (grow == 0 || mprotect(at, grow, PROT_READ | PROT_WRITE) != 0) return nullptr;
+    madvise(at, grow, MADV_DODUMP);
     madvise(at, grow, MADV_NOHUGEPAGE);  // a huge page under a stack would commit all of it
     register_roots(at, grow);
     stacks.open += grow;

@@ -111,10 +111,10 @@ bool everything_idle() {
   return sched.gate.nidle() >= sched.gomaxprocs.load(std::memory_order_relaxed) && sched.debug.schedtrace_ms == 0;
 }
 
-// Until something calls for sysmon, or a second has passed.
+// Until something calls for sysmon, a timer is due (the timekeeper should see to it), or a second has passed.
 void sleep_deeply(monitor& mon) {
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
-  if (everything_idle()) sched.sysmon_note.wait(nanotime() + kSecond);
+  if (everything_idle()) sched.sysmon_note.wait(std::min(next_timer(), nanotime() + kSecond));
   sched.sysmon_asleep.store(false, std::memory_order_seq_cst);
   mon.idle_rounds = 0;
   mon.delay = first_delay();

@@ -15,6 +15,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <new>
+#include <sched.h>
 #include <vector>
 
 #include "runtime/barrier.h"
@@ -79,7 +81,7 @@ void* m_main(void* argument) {
   schedule(mp);
   if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
   if (mp->ran_main) {
-    releasep(mp);
+    if (mp->held) releasep(mp);
     sched.m0->wake.post(kWakeToLook);
   }
   end_thread(mp);
@@ -128,14 +130,15 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
   return sched.allm[id].load(std::memory_order_acquire)->idle_link;
 }
 
-void pin_thread(int tid, const cpu& c) {
-  if (c.number < 0) return;
+bool pin_thread(int tid, const cpu& c) {
+  if (c.number < 0) return false;
   const auto n = static_cast<std::size_t>(c.number);
   cpu_set_t* const set = CPU_ALLOC(n + 1);
   CPU_ZERO_S(CPU_ALLOC_SIZE(n + 1), set);
   CPU_SET_S(n, CPU_ALLOC_SIZE(n + 1), set);
-  sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set);
+  const bool pinned = sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set) == 0;
   CPU_FREE(set);
+  return pinned;
 }
 
 // Under newm_lock. A struct of a thread that has ended, or a new one.
@@ -149,7 +152,8 @@ m* make_m() {
   }
   id = sched.nms_ever.load(std::memory_order_relaxed);
   if (id >= sched.allm.size()) too_many_ms();
-  m* const mp = new m(id);
+  m* const mp = new (std::nothrow) m(id);
+  if (!mp) return nullptr;
   sched.allm[id].store(mp, std::memory_order_release);
   sched.nms_ever.store(id + 1, std::memory_order_release);
   return mp;
@@ -158,7 +162,7 @@ m* make_m() {
 void become_m(m* mp) {
   current_m = mp;
   mp->tid = static_cast<int>(syscall(SYS_gettid));
-  pin_thread(0, *mp->c);
+  mp->pinned.store(pin_thread(0, *mp->c), std::memory_order_relaxed);
   prctl(PR_SET_TIMERSLACK, 1);
   mp->eh = reinterpret_cast<eh_globals*>(abi::__cxa_get_globals());
   note_stack_bounds(mp);
@@ -186,13 +190,15 @@ bool newm(cpu& c, p* pp, bool spinning) {
   if (left_behind(run) || !sched.active.load(std::memory_order_acquire)) return false;
   if (sched.nms.load(std::memory_order_relaxed) >= sched.debug.max_ms) too_many_ms();
   m* const mp = make_m();
+  if (!mp) return false;
   mp->run = run;
   mp->c = &c;
   mp->next_p = pp;
   mp->next_spinning = spinning;
-  sched.nms.fetch_add(1, std::memory_order_relaxed);
-  if (make_thread(mp)) return true;
-  sched.nms.fetch_sub(1, std::memory_order_relaxed);
+  if (make_thread(mp)) {
+    sched.nms.fetch_add(1, std::memory_order_relaxed);  // now: deadlock.cpp must not count more Ms than threads
+    return true;
+  }
   lock_guard hold(sched.lock);
   mp->dead = true;
   sched.dead_ms.push(mp->id);
@@ -237,9 +243,10 @@ void retire_idle_ms() {
 // stopped: it is detached, and leaves when it next calls into the runtime, with its P.
 void stop_ms() {
   std::vector<m*> to_join;
-  const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
+  std::uint32_t ms = 0;
   {
     lock_guard making(sched.newm_lock);
+    ms = sched.nms_ever.load(std::memory_order_acquire);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
     const int n = sched.nps.load(std::memory_order_acquire);
     for (int i = 0; i < n; ++i) {
@@ -267,7 +274,7 @@ void stop_ms() {
       mp->told_to_exit.store(true, std::memory_order_release);
     }
   }
-  while (sched.wakers.load(std::memory_order_seq_cst) != 0) cpu_relax();
+  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();
   for (m* mp : to_join) {
     mp->wake.post(kWakeToLook);
     pthread_join(mp->thread, nullptr);

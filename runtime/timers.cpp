@@ -23,7 +23,12 @@ void sleep_on(caller who, std::int64_t when) {
   timer_heap& heap = who.mp->held->timers;
   heap.lock.lock();
   const bool first = when < heap.first_when();
-  heap.push({when, who.gp});
+  try {
+    heap.push({when, who.gp});
+  } catch (...) {
+    heap.lock.unlock();
+    throw;
+  }
   if (first) poke_timekeeper(when);
   park(who, heap.lock, wait_reason::sleep);
 }
@@ -53,6 +58,8 @@ std::int64_t next_timer() {
 void poke_timekeeper(std::int64_t when) {
   hardware::light_barrier();  // pairs with the heavy barrier in keep_time()
   if (when >= sched.timekeeper_until.load(std::memory_order_acquire)) return;
+  const visit inside;  // the keeper may be of a run() that has just ended
+  if (!inside.welcome) return;
   if (m* keeper = sched.timekeeper.load(std::memory_order_acquire))
     keeper->wake.post_if_empty(kWakeToLook);
   else

@@ -8,6 +8,7 @@
 // found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period at most.
 //
 // An M that sleeps while timers are pending and no P looks after them sleeps until the first is due: the timekeeper.
+#include <algorithm>
 #include <sched.h>
 
 #include "runtime/barrier.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr int kMaxBackoff = 8;
 constexpr int kFirstSkip = 4;
+constexpr std::int64_t kTimerRetryNs = 100'000;
 
 // Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
 // must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin.
@@ -33,13 +35,8 @@ void wake_a_spinner(int near) {
   }
 }
 
-// Callers may be goroutines and foreign threads, which the end of a run() does not stop: it waits until none is in here
-// (stop_ms()), and who comes later sees that there is nothing to wake.
 void wake_spinner(int near) {
-  sched.wakers.fetch_add(1, std::memory_order_seq_cst);
-  const m* const self = this_m();
-  if (sched.active.load(std::memory_order_seq_cst) && !(self && left_behind(self->run))) wake_a_spinner(near);
-  sched.wakers.fetch_sub(1, std::memory_order_release);
+  if (const visit inside; inside.welcome) wake_a_spinner(near);
 }
 
 // Makes mp the timekeeper if there is something to keep and nobody does; returns until when to sleep.
@@ -63,6 +60,11 @@ bool stop_keeping_time(m* mp) {
   sched.timekeeper_until.store(kNever, std::memory_order_release);
   sched.timekeeper.store(nullptr, std::memory_order_release);
   return true;
+}
+
+// Where a wake by this M looks first.
+int first_p(const m* mp) {
+  return mp->c->nps.load(std::memory_order_acquire) > 0 ? mp->c->ps[0].load(std::memory_order_acquire)->id : 0;
 }
 
 // The thread that calls has nothing that a new thread should not inherit.
@@ -136,27 +138,48 @@ bool any_work() {
 }
 
 // A surplus P goes to the bench. Whoever raises GOMAXPROCS meanwhile sees it there, or we see that it was raised; the
-// exchange makes one of us put it into the idle set.
+// exchange makes one of us put it into the idle set. Whoever lowers it finds the P there, or we see that it was lowered.
 void put_away(p* pp, bool spinning) {
-  if (surplus(pp)) {
-    pp->benched.store(true, std::memory_order_seq_cst);
-    full_fence();
-    if (surplus(pp) || !pp->benched.exchange(false, std::memory_order_seq_cst)) {
-      if (spinning) sched.gate.end_spinning();
-      return hardware::heavy_barrier();
+  for (;;) {
+    if (surplus(pp)) {
+      drain(pp);
+      pp->benched.store(true, std::memory_order_seq_cst);
+      full_fence();
+      if (surplus(pp) || !pp->benched.exchange(false, std::memory_order_seq_cst)) {
+        if (spinning) sched.gate.end_spinning();
+        return hardware::heavy_barrier();
+      }
     }
+    sched.gate.retire(pp->id, spinning);
+    spinning = false;
+    if (!surplus(pp) || !sched.gate.take_idle(pp->id)) return;
+    sched.gate.settle();  // as it was before: the P counts as busy, and is ours
   }
-  sched.gate.retire(pp->id, spinning);
 }
 
 bool retire_p(p* pp, bool spinning) {
   put_away(pp, spinning);
-  if (any_work() && sched.gate.take_idle(pp->id)) {
-    sched.gate.settle();
-    return true;
+  if (any_work()) {
+    if (!surplus(pp) && sched.gate.take_idle(pp->id)) {
+      sched.gate.settle();
+      return true;
+    }
+    wakep_foreign();  // whoever has it now may be busy with something else, and another P idle
   }
   if (sched.gate.settle()) check_dead();
   return false;
+}
+
+bool retire_p_for_good(p* pp) {
+  if (retire_p(pp, false)) return true;
+  poke_timekeeper(next_timer());
+  return false;
+}
+
+visit::visit() {
+  sched.visitors.fetch_add(1, std::memory_order_seq_cst);
+  const m* const self = this_m();
+  welcome = sched.active.load(std::memory_order_seq_cst) && !(self && left_behind(self->run));
 }
 
 // As in Go: an M is started in every situation in which find_runnable() would find work.
@@ -166,7 +189,7 @@ void handoffp(p* pp) {
     if (own_work) return startm(pp, false);
     if (sched.gate.nspinning() == 0 && any_work() && sched.gate.begin_wake()) return startm(pp, true);
   }
-  if (retire_p(pp, false)) startm(pp, false);
+  if (retire_p_for_good(pp)) startm(pp, false);
 }
 
 void stopm(m* mp) {
@@ -174,24 +197,27 @@ void stopm(m* mp) {
   sched.nidle_ms.fetch_add(1, std::memory_order_relaxed);
   mp->c->idle_ms.push(mp->id);
   bool kept = false;
+  std::int64_t not_before = 0;
   while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
-    const std::uint32_t woken = mp->wake.wait(keep_time(mp));
+    const std::uint32_t woken = mp->wake.wait(std::max(keep_time(mp), not_before));
     kept |= stop_keeping_time(mp);
     if (woken == kWakeWithP) {
       acquirep(mp, mp->next_p);
       mp->spinning = mp->woken_to_spin = mp->next_spinning;
+      if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
       break;
     }
-    if (woken == note::kNothing) {  // timers are due: some idle P is to run them, perhaps on this very M
-      if (sched.gate.nspinning() == 0) wake_spinner(mp->c->nps.load() > 0 ? mp->c->ps[0].load()->id : 0);
-      else if (next_timer() <= nanotime()) sched_yield();  // the M that spins is about to
+    not_before = 0;
+    if (woken == note::kNothing) {
+      // Timers are due: some idle P is to run them, perhaps on this very M. If none idles, those that run will.
+      wake_spinner(first_p(mp));
+      not_before = nanotime() + kTimerRetryNs;
     }
   }
   sched.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
   mp->idle.store(false, std::memory_order_relaxed);
-  // Whoever kept the time goes off to run goroutines: another idle M must keep it.
-  if (kept && mp->held && !mp->spinning && next_timer() != kNever && sched.gate.should_wake())
-    wake_spinner(mp->held->id);
+  // Whoever kept the time goes off to run goroutines, or for good: another idle M must keep it.
+  if (kept && !mp->spinning && next_timer() != kNever && sched.gate.should_wake()) wake_spinner(first_p(mp));
 }
 
 }  // namespace weft::rt

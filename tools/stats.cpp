@@ -27,8 +27,8 @@ constexpr std::array<const char*, 4> kCounters = {"handoffs", "steals", "threads
 std::string throughput(const progress& counted) {
   const double seconds = counted.seconds();
   const double files = static_cast<double>(counted.files()), megabytes = static_cast<double>(counted.bytes()) * 1e-6;
-  return fmt::format("{} files, {:.1f} MB in {:.3f} s: {:.0f} files/s, {:.1f} MB/s\n", counted.files(), megabytes,
-                     seconds, files / seconds, megabytes / seconds);
+  return fmt::format("{} file{}, {:.1f} MB in {:.3f} s: {:.0f} files/s, {:.1f} MB/s\n", counted.files(),
+                     counted.files() == 1 ? "" : "s", megabytes, seconds, files / seconds, megabytes / seconds);
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ namespace detail {
 
 struct waiter;
 
-/// A lock of the runtime's own for objects that outlive every call on them (channels, queues): held for a few
-/// instructions, never across user code. Unlocking is a plain store: a thread that goes to sleep on the lock pays for
-/// the order with a heavy barrier (runtime/barrier.h), so the common case has one locked instruction and not two.
+/// A lock of the runtime's own: held for a few instructions, never across user code. Unlocking is a load and a plain
+/// store, so there is one locked instruction and not two; it does not touch the lock after that. lock_slow() says what a
+/// sleeper does in return.
 class core_lock {
  public:
   void lock() noexcept {
@@ -33,24 +33,9 @@ class core_lock {
   std::atomic<std::uint32_t> sleepers_{0};
 };
 
-/// The same for objects that the next holder may destroy (a semaphore on a stack): unlock() does not touch the lock
-/// after it is free. 0 free, 1 held, 2 held and somebody sleeps.
-class list_lock {
- public:
-  void lock() noexcept {
-    std::uint32_t free = 0;
-    if (!word_.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) lock_slow();
-  }
-  void unlock() noexcept;
-
- private:
-  void lock_slow() noexcept;
-  std::atomic<std::uint32_t> word_{0};
-};
-
 /// Waiters in order of arrival, guarded by `lock`. Go: a semaRoot's list.
 struct wait_list {
-  list_lock lock;
+  core_lock lock;
   waiter* head = nullptr;
   waiter* tail = nullptr;
   std::uint32_t tokens = 0;  // releases that found nobody waiting

@@ -121,7 +121,7 @@ TEST_P(scheduling, work_behind_one_that_yields_for_ever_is_done) {
     done.go([&stop] {
       while (!stop) yield();
     });
-    const int n = scaled(10'000);
+    const int n = scaled(2000);
     std::atomic<int> ran{0};
     for (int i = 0; i < n; ++i) go([&ran] { ++ran; });
     EXPECT_TRUE(eventually([&] { return ran == n; }));

@@ -512,7 +512,7 @@ TEST_F(sum, statistics_go_to_standard_error) {
   file("a", "abc");
   const child_result result = weft_sum({"--stats", "a"});
   EXPECT_EQ(result.out, shell("sha256sum a").out);
-  EXPECT_TRUE(result.err.starts_with("1 files, 0.0 MB in ")) << result;
+  EXPECT_TRUE(result.err.starts_with("1 file, 0.0 MB in ")) << result;
   for (const char* const shown : {"\nrunq_wait (", "\nwakeup_to_run (", "\nhandoff (", "\nblocked (", "handoffs ",
                                   "steals ", "threads ", "gomaxprocs "})
     EXPECT_NE(result.err.find(shown), std::string::npos) << shown;
