@@ -115,7 +115,6 @@ void drain(p* pp) {
     lock_guard to(heir->timers.lock);
     pp->timers.move_to(heir->timers);
   }
-  wakep_foreign();
 }
 
 void retire_surplus(m* mp) {
@@ -150,8 +149,8 @@ int gomaxprocs(int n) {
     lock_guard hold(changing);
     start_ps(n);
   }
-  if (n > before) wakep_foreign();
   if (n < before && who.mp) stop_surplus(n);
+  wakep_foreign();
   return before;
 }
 

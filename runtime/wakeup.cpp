@@ -20,12 +20,14 @@ namespace {
 
 constexpr int kMaxBackoff = 8;
 constexpr int kFirstSkip = 4;
+constexpr int kWakeTries = 8;
 constexpr std::int64_t kTimerRetryNs = 100'000;
 
 // Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
-// must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin.
+// must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin. Not for
+// ever: an idle P may be counted that cannot be had (it is being benched); sysmon looks too.
 void wake_a_spinner(int near) {
-  while (sched.gate.begin_wake()) {
+  for (int tries = kWakeTries; tries > 0 && sched.gate.begin_wake(); --tries) {
     const int id = sched.gate.take_any_idle(near, sched.gomaxprocs.load(std::memory_order_relaxed));
     if (id >= 0) return startm(sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire), true);
     sched.gate.end_spinning();
@@ -147,7 +149,8 @@ void put_away(p* pp, bool spinning) {
       full_fence();
       if (surplus(pp) || !pp->benched.exchange(false, std::memory_order_seq_cst)) {
         if (spinning) sched.gate.end_spinning();
-        return hardware::heavy_barrier();
+        hardware::heavy_barrier();
+        return wakep_foreign();  // for what was drained
       }
     }
     sched.gate.retire(pp->id, spinning);

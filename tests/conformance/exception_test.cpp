@@ -57,8 +57,10 @@ void wander(int seed) {
 // Waits until the goroutine runs on another thread. It needs another one that takes its P meanwhile.
 void change_thread() {
   const pid_t before = gettid();
-  EXPECT_TRUE(eventually([before] {
-    blocking([] { usleep(50); });
+  useconds_t us = 50;  // longer each time, until whoever looks for blocked threads sees it
+  EXPECT_TRUE(eventually([&] {
+    blocking([us] { usleep(us); });
+    us = std::min<useconds_t>(2 * us, 20'000);
     return gettid() != before;
   }));
 }

@@ -117,18 +117,19 @@ TEST_P(mutex_test, another_goroutine_may_unlock_it) {
   });
 }
 
+// Holds the lock for d, with a point at which the scheduler may take the P away.
 void compute_for(std::chrono::microseconds d) {
   const auto until = clock::now() + d;
-  while (clock::now() < until) {
-  }
+  const auto c = make_chan<unit>(1);
+  do c.try_recv();
+  while (clock::now() < until);
 }
 
 TEST_P(mutex_test, a_hog_that_locks_again_at_once_starves_nobody) {
   in_main([] {
     mutex m;
     constexpr int kWanted = 5, kTooMany = 100'000;
-    std::atomic<int> got{0};
-    int hogged = 0;
+    std::atomic<int> got{0}, hogged{0};
     wait_group done;
     done.go([&] {
       while (got < kWanted && hogged < kTooMany) {
@@ -153,16 +154,15 @@ TEST_P(mutex_test, a_hog_that_locks_again_at_once_starves_nobody) {
 TEST_P(mutex_test, all_who_compete_for_it_get_it) {
   in_main([] {
     mutex m;
-    std::atomic<int> left{20};
+    constexpr int kGoroutines = 20;
+    std::atomic<int> left{kGoroutines};
     wait_group done;
-    for (int i = 0; i < 20; ++i)
+    for (int i = 0; i < kGoroutines; ++i)
       done.go([&] {
         for (int n = 0; left > 0; ++n) {
-          {
-            const std::lock_guard hold(m);
-            compute_for(std::chrono::microseconds(10));
-          }
-          if (n == 10) --left;
+          if (n == 3) --left;
+          const std::lock_guard hold(m);
+          compute_for(std::chrono::microseconds(10));
         }
       });
     done.wait();
