@@ -18,6 +18,10 @@
 #include <tuple>
 #include <utility>
 
+// libnuma's word on stderr about a /sys that is not there; what it finds or does not find is in the topology. Weak, as
+// libnuma's own is: a program's definition goes first.
+extern "C" [[gnu::weak]] void numa_warn(int, char*, ...) {}
+
 namespace weft::numa {
 namespace {
 

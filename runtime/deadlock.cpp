@@ -5,7 +5,7 @@
 // only these can make a goroutine runnable: work that is already queued (seen by the second look before), a timer, or a
 // thread that is no M. Threads of the process that are neither ours nor asleep in one of our queues may call into the
 // runtime at any time, whether they have done so before or not; so while there is one, there is no deadlock. sysmon
-// looks again once a second, because such a thread may end without a word.
+// looks again, after 1 ms, 2 ms … 1 s, because such a thread may end without a word.
 //
 // The order of the looks: threads first, then busy and the queues again. Once no foreign thread is left only our own
 // can act, and they are all asleep if busy is still zero; so what is seen last is final.
@@ -16,10 +16,13 @@
 namespace weft::rt {
 namespace {
 
+constexpr int kUnknown = 1 << 20;
+
 int threads_of_process() {
   struct stat status;
   // A directory's link count is 2 and one for each subdirectory, of which /proc/self/task has one a thread.
-  return stat("/proc/self/task", &status) == 0 ? static_cast<int>(status.st_nlink) - 2 : 0;
+  // Without /proc nobody knows: there may be any number.
+  return stat("/proc/self/task", &status) == 0 ? static_cast<int>(status.st_nlink) - 2 : kUnknown;
 }
 
 int own_threads() {

@@ -19,6 +19,7 @@ std::string wait_time(const g* gp) {
 }
 
 const char* state_of(const g* gp) {
+  if (const m* self = this_m(); self && self->curg == gp) return "running";  // whatever it was about to do
   switch (gp->status.load(std::memory_order_relaxed)) {
     case g_status::idle: return "idle";
     case g_status::runnable: return "runnable";

@@ -73,7 +73,7 @@ void read_debug(debug_settings& debug, bool& pin) {
     int flag = 0;
     bool good = false;
     if (key == "schedtrace") {
-      good = parse(number, debug.schedtrace_ms) && debug.schedtrace_ms >= 0;
+      good = parse(number, debug.schedtrace_ms) && debug.schedtrace_ms >= 0 && debug.schedtrace_ms <= 1'000'000'000;
     } else if (key == "chaos") {
       good = debug.chaos = parse(number, debug.chaos_seed);
     } else if (key == "maxthreads") {

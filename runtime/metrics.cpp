@@ -11,8 +11,8 @@ namespace weft::rt {
 
 namespace {
 
-std::mutex reading;  // readers against the end of a run()
-metrics::snapshot last;
+std::mutex& reading = *new std::mutex;  // readers against the end of a run(); never destroyed, as in scheduler.h
+metrics::snapshot& last = *new metrics::snapshot;
 
 void collect(metrics::snapshot& all) {
   const int n = sched.nps.load(std::memory_order_acquire);

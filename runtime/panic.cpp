@@ -113,7 +113,10 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   const struct sigaction& earlier = signal == SIGSEGV ? earlier_segv : earlier_bus;
   if ((earlier.sa_flags & SA_SIGINFO) != 0) return earlier.sa_sigaction(signal, info, context);
   if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN) return earlier.sa_handler(signal);
+  const bool sent = info->si_code <= 0;  // by kill(2) or the like, not by an instruction
+  if (sent && earlier.sa_handler == SIG_IGN) return;
   sigaction(signal, &earlier, nullptr);  // the instruction faults again
+  if (sent) raise(signal);
 }
 
 void on_quit(int) {

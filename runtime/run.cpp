@@ -43,7 +43,7 @@ cpu* cpu_numbered(int number, std::vector<std::unique_ptr<cpu>>& earlier) {
 }
 
 void set_up_cpus(const numa::topology& machine, bool pin) {
-  static std::vector<std::unique_ptr<cpu>> retired;
+  static auto& retired = *new std::vector<std::unique_ptr<cpu>>;
   for (auto& c : sched.cpus) retired.push_back(std::move(c));
   sched.cpus.clear();
   std::vector<int> numbers = machine.cpus();

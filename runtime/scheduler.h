@@ -62,7 +62,8 @@ struct scheduler {
   assist tier = assist::off;
   bool pinned = true;
   debug_settings debug;
-  std::vector<std::unique_ptr<cpu>> cpus;
+  // Never destroyed, like all that threads still use while the process exits.
+  std::vector<std::unique_ptr<cpu>>& cpus = *new std::vector<std::unique_ptr<cpu>>;
   std::atomic<std::int64_t> coarse_now{0};  // nanotime() within a sysmon round, for wait times in dumps
 
   wake_gate<kMaxPs> gate;

@@ -90,7 +90,7 @@ void* sentinel_main(void* argument) {
       continue;
     }
     c.armed.store(0, std::memory_order_seq_cst);
-    if (visit(c).calls == now.calls) futex_wait(c.armed, 0);
+    if (!sched.sysmon_stop.load(std::memory_order_seq_cst) && visit(c).calls == now.calls) futex_wait(c.armed, 0);
     c.armed.store(1, std::memory_order_relaxed);
     quiet = 0;
   }

@@ -38,7 +38,7 @@ struct pool {
   std::byte* base = nullptr;  // of the reservation
   std::size_t reserved = 0, open = 0, used = 0;
   stack* warm = nullptr;
-  std::vector<std::uintptr_t> cold;  // bases; bit 0: guarded
+  std::vector<std::uintptr_t>& cold = *new std::vector<std::uintptr_t>;  // bases; bit 0: guarded. Never destroyed
   std::size_t nwarm = 0, low_water = 0;
 };
 

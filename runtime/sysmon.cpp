@@ -29,6 +29,8 @@ struct p_watch {
 };
 
 struct monitor {
+  g_queue carrier;                        // see relieve()
+  std::int64_t dead_look = kMillisecond;  // until the next look for a deadlock while everything sleeps
   std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
   std::int64_t delay = 0, started = nanotime(), next_trace = 0, next_tidy = 0;
   int idle_rounds = 0;
@@ -53,13 +55,25 @@ bool retake(p* pp, const m* owner, p_watch& watch, std::int64_t now) {
   return true;
 }
 
-void watch_slice(p* pp, p_watch& watch, std::int64_t now) {
+// A goroutine that computes and computes keeps its P, and cannot be stopped; what waits behind it need not stay there.
+void relieve(monitor& mon, p* pp) {
+  g* gp;
+  while (pp->runq.steal(mon.carrier, gp) == g_queue::steal_result::stolen) {
+    globrunqput(gp);
+    while ((gp = mon.carrier.get().g)) globrunqput(gp);
+  }
+  while (pp->runq.rob(gp) == g_queue::steal_result::stolen) globrunqput(gp);
+}
+
+void watch_slice(monitor& mon, p* pp, p_watch& watch, std::int64_t now) {
   const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
     watch.schedtick = tick;
     watch.schedtick_since = now;
   } else if (now - watch.schedtick_since >= kForcePreemptNs) {
     pp->preempt.store(true, std::memory_order_relaxed);
+    const bool deaf = now - watch.schedtick_since >= 2 * kForcePreemptNs;
+    if (deaf && sched.gomaxprocs.load(std::memory_order_relaxed) > 1) relieve(mon, pp);
   }
   // Timers are due on a P that computes, while no other P is free to run them: it is asked to, and if it does not
   // listen, they are run here.
@@ -78,7 +92,7 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     if (!owner) {
       watch = {};
     } else {
-      watch_slice(pp, watch, now);
+      watch_slice(mon, pp, watch, now);
       if (owner->claim.away()) useful |= retake(pp, owner, watch, now);
     }
   }
@@ -104,7 +118,6 @@ void trace(monitor& mon, std::int64_t now) {
 void tidy() {
   scavenge_stacks(kScavengeAtOnce);
   retire_idle_ms();
-  if (sched.gate.busy() == 0) check_dead();
 }
 
 bool everything_idle() {
@@ -114,7 +127,11 @@ bool everything_idle() {
 // Until something calls for sysmon, a timer is due (the timekeeper should see to it), or a second has passed.
 void sleep_deeply(monitor& mon) {
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
-  if (everything_idle()) sched.sysmon_note.wait(std::min(next_timer(), nanotime() + kSecond));
+  const bool all_asleep = sched.gate.busy() == 0;
+  const std::int64_t longest = all_asleep ? mon.dead_look : kSecond;
+  if (everything_idle()) sched.sysmon_note.wait(std::min(next_timer(), nanotime() + longest));
+  mon.dead_look = all_asleep ? std::min(mon.dead_look * 2, kSecond) : kMillisecond;
+  if (sched.gate.busy() == 0) check_dead();
   sched.sysmon_asleep.store(false, std::memory_order_seq_cst);
   mon.idle_rounds = 0;
   mon.delay = first_delay();

@@ -78,8 +78,8 @@ constexpr const char* kAllAsleep = "fatal error: all goroutines are asleep - dea
 constexpr const char* kNoGoroutines = "fatal error: no goroutines (main called runtime.Goexit) - deadlock!";
 
 std::vector<setup> few_setups() {
-  if (quick()) return {{1, "off", 0}, {2, "sentinel", 0}};
-  return {{1, "sentinel", 0}, {1, "off", 0}, {2, "sentinel", 0}, {8, "off", 7}};
+  if (quick()) return {{2, "sentinel", 0}};
+  return {{1, "sentinel", 0}, {2, "off", 0}, {8, "off", 7}};
 }
 
 #define WEFT_ON_FEW_RUNTIMES(suite) \
@@ -918,13 +918,14 @@ TEST_P(leaving, a_handler_of_the_program_gets_its_fault) {
 
 TEST_P(leaving, handlers_are_as_before_after_a_run) {
   const auto r = in_child([] {
+    constexpr int kRestorer = 0x04000000;  // SA_RESTORER: the C library adds it
     const auto handler = [](int number) {
       struct sigaction now {};
       sigaction(number, nullptr, &now);
-      return reinterpret_cast<std::uintptr_t>(now.sa_handler) + static_cast<unsigned>(now.sa_flags);
+      return std::pair(reinterpret_cast<std::uintptr_t>(now.sa_handler), now.sa_flags & ~kRestorer);
     };
     signal(SIGBUS, [](int) {});
-    const std::uintptr_t before[] = {handler(SIGSEGV), handler(SIGBUS), handler(SIGQUIT)};
+    const std::pair<std::uintptr_t, int> before[] = {handler(SIGSEGV), handler(SIGBUS), handler(SIGQUIT)};
     stack_t stack_before{}, stack_after{};
     sigaltstack(nullptr, &stack_before);
     weft::run(options(), [] { yield(); });
@@ -1153,7 +1154,8 @@ TEST_P(leaving, nobody_is_waited_for) {
       go([] {
         for (;;) yield();
       });
-    if (ps() > 1)
+    // It keeps its P, and who waits in that P's queue: somebody else must be free to come for them.
+    if (ps() > 2)
       go([] {
         for (;;) STAY_IN_FRAME();
       });

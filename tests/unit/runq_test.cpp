@@ -4,6 +4,7 @@
 #include "runtime/runq.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -190,10 +191,10 @@ TEST_F(run_queue_test, it_never_looks_empty_while_the_next_is_kicked_out) {
       put(at(0), (variant & 1) != 0);
       std::thread observer([&] {
         ++ready;
-        while (ready < 2) cpu_relax();
+        while (ready < 2) sched_yield();
         EXPECT_FALSE(q.empty());
       });
-      while (ready < 1) cpu_relax();
+      while (ready < 1) sched_yield();
       ++ready;
       put(at(1), (variant & 2) != 0);
       EXPECT_NE(q.get().g, nullptr);
