@@ -98,7 +98,15 @@ stack* describe(std::byte* base, std::size_t size, bool slot, bool guarded) {
   return s;
 }
 
+// What no stack has been cut from. Under the lock.
+void give_back_reservation() {
+  if (!stacks.base) return;
+  if (stacks.reserved > stacks.used) munmap(stacks.base + stacks.used, stacks.reserved - stacks.used);
+  stacks.base = nullptr;
+}
+
 bool reserve() {
+  give_back_reservation();
   for (std::size_t size : kReservations) {
     void* p = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) continue;
@@ -167,7 +175,7 @@ void undescribe(stack* s) {
 
 void discard(stack* s) {
   undescribe(s);
-  unregister_roots(s->base, s->size);
+  if (!s->slot) unregister_roots(s->base, s->size);  // LeakSanitizer passes over parts that are no longer mapped
   if (s->guarded && guard_kind.load(std::memory_order_relaxed) != guards::madvise)
     guard_mappings.fetch_sub(2, std::memory_order_relaxed);
   munmap(s->base, s->size);
@@ -194,10 +202,14 @@ void set_default_stack_size(std::size_t size) {
     stacks.warm = s->next;
     discard(s);
   }
+  for (const std::uintptr_t cold : stacks.cold) {
+    auto* const base = reinterpret_cast<std::byte*>(cold & ~std::uintptr_t{1});
+    munmap(base, stacks.stack_size);
+  }
   stacks.cold.clear();
+  give_back_reservation();
   stacks.nwarm = stacks.low_water = 0;
   stacks.stack_size = size;
-  stacks.base = nullptr;
 }
 
 std::size_t default_stack_size() { return default_size.load(std::memory_order_relaxed); }

@@ -71,6 +71,8 @@ namespace weft {
 
 using namespace rt;
 
+void detail::scheduling_point() { enter(); }
+
 bool mutex::try_lock() noexcept {
   std::uint32_t old = state_.load(std::memory_order_relaxed);
   return (old & (kLocked | kStarving)) == 0 &&

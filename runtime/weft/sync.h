@@ -13,6 +13,9 @@ namespace detail {
 
 struct waiter;
 
+/// Where a goroutine that has used up its time slice lets others run.
+void scheduling_point();
+
 /// A lock of the runtime's own: held for a few instructions, never across user code. Unlocking is a load and a plain
 /// store, so there is one locked instruction and not two; it does not touch the lock after that. lock_slow() says what a
 /// sleeper does in return.
@@ -53,6 +56,7 @@ class mutex {
   mutex& operator=(const mutex&) = delete;
 
   void lock() {
+    detail::scheduling_point();
     std::uint32_t free = 0;
     if (!state_.compare_exchange_strong(free, kLocked, std::memory_order_acquire, std::memory_order_relaxed))
       lock_slow();

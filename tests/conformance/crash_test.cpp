@@ -686,7 +686,7 @@ struct slow_to_describe : std::exception {
 TEST_P(panic, of_two_at_once_while_main_returns_is_one_whole_report) {
   run_options wanted = options();
   wanted.gomaxprocs = 4;  // a goroutine that dies keeps its P, and main needs one
-  for (int round = 0; round < scaled(10); ++round) {
+  for (int round = 0; round < (quick() ? 1 : 3); ++round) {
     const auto r = in_child([&wanted] {
       return weft::run(wanted, [] {
         for (int i = 0; i < 2; ++i) go([] { crash_sample::throw_one(slow_to_describe()); });

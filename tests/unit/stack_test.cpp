@@ -312,7 +312,10 @@ TEST_F(stack_pool, is_one_mapping_where_the_kernel_has_guards_inside_of_one) {
 TEST_F(stack_pool, has_no_stack_to_give_where_address_space_is_out) {
   if (weft::rt::kAddressSanitizer || kThreadSanitizer) GTEST_SKIP() << "a sanitizer needs the address space";
   const child_result r = in_child([] {
-    const rlimit limit{std::size_t{700} << 20, std::size_t{700} << 20};
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t wanted = pages * kPage + (std::size_t{700} << 20);
+    const rlimit limit{wanted, wanted};
     setrlimit(RLIMIT_AS, &limit);
     weft::rt::set_default_stack_size(1 << 20);
     int n = 0;
