@@ -5,6 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/proc.h"
+
 namespace weft::rt {
 
 std::atomic<bool> asymmetric_barriers{false};
@@ -17,7 +19,9 @@ void init_barriers() {
 }
 
 void membarrier_all() {
-  syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+  // Nobody's light barriers would be worth anything.
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+    fatal_throw("", "membarrier is refused that was granted before");
 }
 
 }  // namespace weft::rt

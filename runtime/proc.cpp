@@ -94,6 +94,7 @@ m* end_goroutine(m* mp) {
   for (;;) {
     g* const gp = mp->curg;
     run_closure(gp);
+    gp->goexiting = false;  // all unwound: destructors of locals may call anything
     destroy_locals(gp->locals);
     free_closure(gp);
     mp = end_goroutine(this_m());

@@ -26,7 +26,14 @@ namespace {
 std::atomic<bool> entered{false};
 std::atomic<int> allowed_cpus{0}, allowed_nodes{0};
 
-// Threads that were there before main(): a sanitizer's, for one. They never call into weft.
+// TSan starts a thread of its own beside the first of ours.
+#if defined(__SANITIZE_THREAD__)
+constexpr int kSanitizerThreads = 1;
+#else
+constexpr int kSanitizerThreads = 0;
+#endif
+
+// Threads that were there before main(). They never call into weft.
 int count_threads() {
   struct stat status;
   return stat("/proc/self/task", &status) == 0 ? static_cast<int>(status.st_nlink) - 2 : 1;
@@ -65,8 +72,20 @@ int nodes_with_cpus(const numa::topology& machine) {
   return std::max(n, 1);
 }
 
-void set_up(const settings& wanted) {
+// Protocols rely on pinned threads staying where they are put.
+bool can_pin(const numa::topology& machine) {
+  cpu first;
+  first.number = machine.cpus().front();
+  return pin_thread(0, first);
+}
+
+void set_up(settings& wanted) {
   const numa::topology machine = numa::topology::discover();
+  if (wanted.pin && !can_pin(machine)) {
+    std::fputs("weft: sched_setaffinity is refused: threads are not pinned, kernel assist is off\n", stderr);
+    wanted.pin = false;
+    wanted.tier = assist::off;
+  }
   allowed_cpus.store(static_cast<int>(machine.cpus().size()));
   allowed_nodes.store(nodes_with_cpus(machine));
   init_clock();
@@ -75,7 +94,7 @@ void set_up(const settings& wanted) {
   sched.tier = wanted.tier;
   sched.pinned = wanted.pin;
   sched.debug = wanted.debug;
-  sched.baseline_threads = threads_at_start - 1;
+  sched.baseline_threads = std::max(threads_at_start - 1, kSanitizerThreads);
   sched.gate.reset();
   sched.wake_backoff.store(0);
   sched.nidle_ms.store(0);
@@ -192,7 +211,7 @@ using namespace weft::rt;
 
 void run_main(const run_options& options, void (*main_fn)(void*), void* argument) {
   if (this_m() || entered.exchange(true)) throw error("run: a run() is active already");
-  const settings wanted = read_settings(options);
+  settings wanted = read_settings(options);
   const thread_state_guard calling_thread;
   set_up(wanted);
   pthread_sigmask(SIG_SETMASK, nullptr, &sched.sigmask);

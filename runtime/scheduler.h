@@ -39,6 +39,7 @@ struct cpu {
   alignas(64) std::atomic<std::uint32_t> armed{0};
   pthread_t sentinel{};
   std::atomic<bool> has_sentinel{false};
+  note sentinel_verdict;                  // of the new thread: kIdleClass or kNoIdleClass
   bool sentinel_failed = false;           // the template thread's
   std::atomic<bool> wants_sentinel{false};
   std::atomic<bool> wants_m{false};       // one that goes idle

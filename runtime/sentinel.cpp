@@ -32,6 +32,7 @@ namespace weft::rt {
 namespace {
 
 constexpr int kQuietVisits = 3;
+enum verdict : std::uint32_t { kIdleClass = 1, kNoIdleClass = 2 };
 
 // An M to take over pp; false: none sleeps here.
 bool give_to_sleeping_m(cpu& c, p* pp, bool spinning) {
@@ -78,7 +79,9 @@ void* sentinel_main(void* argument) {
   cpu& c = *static_cast<cpu*>(argument);
   prctl(PR_SET_NAME, "weft-sentinel");
   const sched_param none{};
-  sched_setscheduler(0, SCHED_IDLE, &none);
+  const bool idle_class = sched_setscheduler(0, SCHED_IDLE, &none) == 0;
+  c.sentinel_verdict.post(idle_class ? kIdleClass : kNoIdleClass);
+  if (!idle_class) return nullptr;
   look before;
   int quiet = 0;
   while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
@@ -107,8 +110,13 @@ bool start_sentinel(cpu& c) {
   CPU_SET_S(static_cast<std::size_t>(c.number), set_size, set);
   pthread_attr_setaffinity_np(&attributes, set_size, set);
   CPU_FREE(set);
-  const int failed = pthread_create(&c.sentinel, &attributes, sentinel_main, &c);
+  c.sentinel_verdict.drop();
+  int failed = pthread_create(&c.sentinel, &attributes, sentinel_main, &c);
   pthread_attr_destroy(&attributes);
+  if (!failed && c.sentinel_verdict.wait() == kNoIdleClass) {
+    pthread_join(c.sentinel, nullptr);
+    failed = EPERM;
+  }
   if (failed) {
     std::fprintf(stderr, "weft: no sentinel for CPU %d (%s): blocked threads there are found by polling\n", c.number,
                  std::strerror(failed));

@@ -10,6 +10,7 @@
 // that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <sys/prctl.h>
 
 #include "runtime/clock.h"
@@ -187,7 +188,7 @@ void start_sysmon() {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const int failed = pthread_create(&sched.sysmon_thread, nullptr, sysmon_main, nullptr);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (failed) fatal_throw("", std::string("cannot start the monitor thread: ") + std::to_string(failed));
+  if (failed) fatal_throw("", std::string("cannot start the monitor thread: ") + std::strerror(failed));
 }
 
 void stop_sysmon() {

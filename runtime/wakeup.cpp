@@ -125,6 +125,10 @@ void startm(p* pp, bool spinning) {
     return;
   }
   if (newm(*pp->c, pp, spinning)) return;
+  if (sched.nms.load(std::memory_order_relaxed) <= 1 && sched.active.load(std::memory_order_relaxed))
+    fatal_throw("runtime: failed to create new OS thread (m0 alone cannot go on)\n"
+                "runtime: may need to increase max user processes (ulimit -u)\n",
+                "newosproc");
   // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
   put_away(pp, spinning);
   if (sched.gate.settle()) check_dead();

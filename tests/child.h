@@ -35,7 +35,7 @@
 namespace weft::test {
 
 inline constexpr int kSkipped = 77, kExpectationFailed = 99;
-inline constexpr int kChildPatienceMs = 60'000, kDumpPatienceMs = 3'000;
+inline constexpr int kChildPatienceMs = 30'000, kDumpPatienceMs = 3'000;
 
 using variables = std::vector<std::pair<const char*, std::string>>;
 

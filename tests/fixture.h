@@ -137,9 +137,9 @@ inline std::vector<setup> setups() {
   const std::uint64_t given = wanted ? std::strtoull(wanted, nullptr, 10) : 0;
   const auto seed = [given](std::uint64_t n) { return given != 0 ? given : n; };
   if (quick()) return {{1, "off", 0}, {2, "sentinel", 0}, {8, "off", seed(1)}};
-  return {{1, "sentinel", 0},       {1, "off", 0},       {2, "sentinel", 0},       {2, "off", 0},
-          {8, "sentinel", 0},       {8, "off", 0},       {1, "off", seed(1)},      {2, "sentinel", seed(2)},
-          {2, "off", seed(3)},      {8, "sentinel", seed(4)}};
+  return {{1, "sentinel", 0},  {1, "off", 0},           {2, "sentinel", 0},  {2, "off", 0},
+          {8, "sentinel", 0},  {8, "off", 0},           {1, "off", seed(1)}, {2, "sentinel", seed(2)},
+          {2, "off", seed(3)}, {8, "sentinel", seed(4)}};
 }
 
 #define WEFT_ON_EVERY_RUNTIME(suite) \

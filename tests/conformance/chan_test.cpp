@@ -32,7 +32,8 @@ std::string text_of(F&& f) {
   return "nothing was thrown";
 }
 
-// -- Blocking ----------------------------------------------------------------------------------------------------------
+// -- Blocking
+// ----------------------------------------------------------------------------------------------------------
 
 TEST_P(channel, receive_from_an_empty_one_blocks_and_try_recv_returns_at_once) {
   in_main([] {
@@ -125,7 +126,8 @@ TEST_P(channel, nil_blocks_for_ever_and_its_try_operations_fail) {
   });
 }
 
-// -- Order -------------------------------------------------------------------------------------------------------------
+// -- Order
+// -------------------------------------------------------------------------------------------------------------
 
 TEST_P(channel, values_arrive_whole_and_in_order) {
   in_main([] {
@@ -222,7 +224,8 @@ TEST_P(channel, a_value_runs_through_ten_thousand_linked_goroutines) {
   });
 }
 
-// -- Many on both ends -------------------------------------------------------------------------------------------------
+// -- Many on both ends
+// -------------------------------------------------------------------------------------------------
 
 TEST_P(channel, what_many_receive_is_what_many_sent) {
   in_main([] {
@@ -343,7 +346,8 @@ TEST_P(channel, a_prime_sieve_finds_the_primes) {
   });
 }
 
-// -- Closing -----------------------------------------------------------------------------------------------------------
+// -- Closing
+// -----------------------------------------------------------------------------------------------------------
 
 TEST_P(channel, a_closed_one_delivers_its_buffer_and_then_nothing_for_ever) {
   in_main([] {
@@ -475,7 +479,8 @@ TEST_P(channel, racing_senders_and_a_close_lose_nothing_that_was_accepted) {
   });
 }
 
-// -- Counting ----------------------------------------------------------------------------------------------------------
+// -- Counting
+// ----------------------------------------------------------------------------------------------------------
 
 TEST_P(channel, len_and_cap_follow_the_contents) {
   in_main([] {
@@ -554,7 +559,8 @@ TEST_P(channel, a_size_that_no_memory_holds_throws) {
   });
 }
 
-// -- What an element may be --------------------------------------------------------------------------------------------
+// -- What an element may be
+// --------------------------------------------------------------------------------------------
 
 TEST_P(channel, elements_may_be_empty) {
   in_main([] {
@@ -846,7 +852,8 @@ TEST_P(channel, a_move_up_into_the_full_buffer_that_throws_loses_nothing_silentl
   });
 }
 
-// -- Foreign threads ---------------------------------------------------------------------------------------------------
+// -- Foreign threads
+// ---------------------------------------------------------------------------------------------------
 
 void add_up(const recv_chan<int>& c, std::atomic<long>& sum) {
   for (const int value : c) sum += value;

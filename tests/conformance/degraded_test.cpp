@@ -71,8 +71,11 @@ void become(uid_t user) {
   if (setgid(user) != 0 || setuid(user) != 0) skip_in_child("may not become another user");
 }
 
-void limit(__rlimit_resource resource, rlim_t value) {
-  const rlimit both{value, value};
+// Whose processes are its threads alone.
+void become_a_user_of_its_own() { become(60'000 + static_cast<uid_t>(getpid()) % 5000); }
+
+void limit(__rlimit_resource resource, rlim_t value, rlim_t hard = 0) {
+  const rlimit both{value, hard ? hard : value};
   if (setrlimit(resource, &both) != 0) skip_in_child("may not set a limit");
 }
 
@@ -118,6 +121,18 @@ struct pipe_ends {
   void write() { EXPECT_EQ(::write(fds[1], "", 1), 1); }
   std::array<int, 2> fds{};
 };
+
+// Ends only if so many goroutines run on as many threads at the same time.
+void run_at_the_same_time(int n) {
+  std::atomic<int> there{0};
+  wait_group all;
+  for (int i = 0; i < n; ++i)
+    all.go([&] {
+      ++there;
+      while (there < n) sched_yield();
+    });
+  all.wait();
+}
 
 void pass_values_round() {
   wait_group done;
@@ -234,15 +249,7 @@ INSTANTIATE_TEST_SUITE_P(tier, degraded, testing::Values("sentinel", "off"),
 TEST_P(degraded, without_new_threads_those_there_are_do_everything) {
   const auto r = in_child([] {
     return weft::run(with_ps(4, tier()), [] {
-      // All Ps at work at the same time: each has a thread.
-      std::atomic<int> there{0};
-      wait_group all;
-      for (int i = 0; i < 4; ++i)
-        all.go([&] {
-          ++there;
-          while (there < 4) sched_yield();
-        });
-      all.wait();
+      run_at_the_same_time(4);  // each P has a thread
       refuse_threads(EAGAIN, true);
       pass_values_round();
       lock_and_sleep();
@@ -293,21 +300,28 @@ TEST_P(degraded, without_even_the_monitor_thread_it_ends_with_a_word) {
 }
 
 TEST_P(degraded, threads_come_again_when_they_may) {
+  if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
   const auto r = in_child([] {
+    become_a_user_of_its_own();
+    limit(RLIMIT_NPROC, 4, 1000);
     return weft::run(with_ps(4, tier()), [] {
-      limit(RLIMIT_SIGPENDING, 100);
+      pass_values_round();
+      block_in_calls_that_end();
+      limit(RLIMIT_NPROC, 1000);
+      run_at_the_same_time(4);
       do_everything();
     });
   });
   WEFT_SKIP_IF_CHILD_DID(r);
-  expect_silent_success(r);
+  EXPECT_TRUE(r.exited(0)) << r;
+  expect_only_lines(r, {{"weft: no new thread (have ", 1}, {"weft: no sentinel for CPU ", num_cpu()}});
 }
 
 TEST_P(degraded, a_user_s_limit_of_processes_is_said_once) {
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
   const auto r = in_child([] {
-    become(60'000 + static_cast<uid_t>(getpid()) % 5000);  // nobody else is this user
-    limit(RLIMIT_NPROC, 5);                                // main's, the monitor, a sentinel or two, one or two more
+    become_a_user_of_its_own();
+    limit(RLIMIT_NPROC, 5);  // main's, the monitor, a sentinel or two, one or two more
     return weft::run(with_ps(4, tier()), [] {
       pass_values_round();
       lock_and_sleep();
@@ -511,9 +525,10 @@ TEST_P(degraded, a_huge_stack_that_cannot_be_had_is_a_clear_end) {
 
 TEST_P(degraded, without_a_file_descriptor_to_be_had) {
   const auto r = in_child([] {
+    const std::size_t cpus = allowed_cpus().size();
     limit(RLIMIT_NOFILE, 3);
-    return weft::run(with_ps(2, tier()), [] {
-      EXPECT_EQ(num_cpu(), static_cast<int>(allowed_cpus().size()));
+    return weft::run(with_ps(2, tier()), [cpus] {
+      EXPECT_EQ(num_cpu(), static_cast<int>(cpus));
       pass_values_round();
       block_in_calls_that_end();
       lock_and_sleep();

@@ -51,7 +51,8 @@ void mix() {
   done.wait();
 }
 
-// -- run() -------------------------------------------------------------------------------------------------------------
+// -- run()
+// -------------------------------------------------------------------------------------------------------------
 
 TEST_P(running, run_returns_what_main_returns) {
   EXPECT_EQ(run(options(), [] { return 42; }), 42);
@@ -245,7 +246,8 @@ TEST_P(running, channels_of_an_earlier_run_still_work) {
   });
 }
 
-// -- go() --------------------------------------------------------------------------------------------------------------
+// -- go()
+// --------------------------------------------------------------------------------------------------------------
 
 TEST_P(starting, main_is_goroutine_1_and_all_ids_differ) {
   for (int round = 0; round < 2; ++round) {
@@ -272,24 +274,30 @@ TEST_P(starting, arguments_are_copied_and_moved_as_std_thread_does) {
     wait_group done;
     done.add(5);
     std::string text = "before";
-    go([&done](const std::string& s) {
-      EXPECT_EQ(s, "before");
-      done.done();
-    }, text);
+    go(
+        [&done](const std::string& s) {
+          EXPECT_EQ(s, "before");
+          done.done();
+        },
+        text);
     text = "after";
-    go([&done](std::unique_ptr<int> p) {
-      EXPECT_EQ(*p, 3);
-      done.done();
-    }, std::make_unique<int>(3));
+    go(
+        [&done](std::unique_ptr<int> p) {
+          EXPECT_EQ(*p, 3);
+          done.done();
+        },
+        std::make_unique<int>(3));
     go([&done, p = std::make_unique<int>(4)] {
       EXPECT_EQ(*p, 4);
       done.done();
     });
     int changed = 0;
-    go([&done](int& n) {
-      n = 6;
-      done.done();
-    }, std::ref(changed));
+    go(
+        [&done](int& n) {
+          n = 6;
+          done.done();
+        },
+        std::ref(changed));
     struct object {
       int value;
       void expect(int wanted, wait_group* group) const {
@@ -326,11 +334,13 @@ TEST_P(starting, closures_may_be_large_or_overaligned) {
       int value = 3;
     };
     done.add(1);
-    go([&done](const aligned& a) {
-      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&a) % 256, 0u);
-      EXPECT_EQ(a.value, 3);
-      done.done();
-    }, aligned{});
+    go(
+        [&done](const aligned& a) {
+          EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&a) % 256, 0u);
+          EXPECT_EQ(a.value, 3);
+          done.done();
+        },
+        aligned{});
     done.wait();
   });
 }
@@ -424,16 +434,20 @@ TEST_P(starting, options_give_one_goroutine_a_stack_and_a_name) {
       for (std::size_t i = 0; i < used.size(); i += 1024) EXPECT_EQ(p[i], 1);
       done.done();
     });
-    go(go_options{.name = "adder"}, [&done](int a, int b) {
-      EXPECT_EQ(a + b, 5);
-      done.done();
-    }, 2, 3);
+    go(
+        go_options{.name = "adder"},
+        [&done](int a, int b) {
+          EXPECT_EQ(a + b, 5);
+          done.done();
+        },
+        2, 3);
     done.wait();
     EXPECT_THROW(go(go_options{.stack_size = 1}, [] {}), error);
   });
 }
 
-// -- goexit() ----------------------------------------------------------------------------------------------------------
+// -- goexit()
+// ----------------------------------------------------------------------------------------------------------
 
 struct set_at_end {
   std::atomic<bool>* flag;
@@ -651,7 +665,8 @@ TEST_P(ending_death, an_exception_that_leaves_a_goroutine_ends_the_process) {
 INSTANTIATE_TEST_SUITE_P(on, ending_death, testing::Values(setup{1, "off", 0}, setup{2, "sentinel", 0}),
                          weft::test::name_of);
 
-// -- goroutine_local ---------------------------------------------------------------------------------------------------
+// -- goroutine_local
+// ---------------------------------------------------------------------------------------------------
 
 TEST_P(local_value, each_goroutine_has_its_own_and_it_starts_at_zero) {
   in_main([] {
@@ -730,13 +745,19 @@ TEST_P(local_value, destructors_of_values_may_wait_and_use_others) {
       }
     };
     static goroutine_local<waits> value;
-    for (int i = 0; i < 10; ++i)
-      go([] {
+    for (int i = 0; i < 30; ++i)
+      go([i] {
         *plain = 5;
         value->unused = 1;
+        if (i % 3 == 0) return;
+        try {
+          goexit();
+        } catch (...) {
+          if (i % 3 == 1) throw;
+        }
       });
     EXPECT_TRUE(eventually([] { return num_goroutine() == 1; }));
-    EXPECT_EQ(seen, 50);
+    EXPECT_EQ(seen, 150);
   });
 }
 

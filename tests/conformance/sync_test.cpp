@@ -27,7 +27,8 @@ void join(std::vector<std::thread>& threads) {
   for (std::thread& t : threads) blocking([&t] { t.join(); });
 }
 
-// -- mutex -------------------------------------------------------------------------------------------------------------
+// -- mutex
+// -------------------------------------------------------------------------------------------------------------
 
 TEST_P(mutex_test, one_holds_it_at_a_time) {
   in_main([] {
@@ -229,7 +230,8 @@ TEST(mutex_misuse, unlock_of_an_unlocked_one_is_fatal) {
   EXPECT_EXIT(after_use(), testing::ExitedWithCode(2), "fatal error: sync: unlock of unlocked mutex");
 }
 
-// -- wait_group --------------------------------------------------------------------------------------------------------
+// -- wait_group
+// --------------------------------------------------------------------------------------------------------
 
 TEST_P(wait_group_test, wait_returns_at_once_at_zero) {
   in_main([] {
@@ -380,7 +382,8 @@ TEST_P(wait_group_test, foreign_threads_wait_and_are_waited_for) {
   });
 }
 
-// -- semaphore ---------------------------------------------------------------------------------------------------------
+// -- semaphore
+// ---------------------------------------------------------------------------------------------------------
 
 TEST_P(semaphore_test, no_more_than_its_number_hold_it) {
   in_main([] {

@@ -2,9 +2,8 @@
 // Sleeping.
 #include <weft/time.h>
 
-#include <limits>
+#include <memory>
 #include <thread>
-#include <vector>
 
 #include "tests/fixture.h"
 
@@ -120,12 +119,12 @@ TEST_P(sleeping, of_many_lengths_at_once) {
 }
 
 TEST_P(sleeping, a_short_sleep_is_not_held_up_by_long_ones) {
-  in_main([] {
-    std::atomic<int> long_ones_over{0};
+  leaving_goroutines([] {
+    const auto long_ones_over = std::make_shared<std::atomic<int>>(0);
     for (int i = 0; i < 20; ++i)
-      go([&long_ones_over, i] {
-        sleep_for(300ms + std::chrono::milliseconds(i));
-        ++long_ones_over;
+      go([long_ones_over, i] {
+        sleep_for(kPatience + std::chrono::milliseconds(i));
+        ++*long_ones_over;
       });
     wait_group done;
     for (int i = 0; i < 10; ++i)
@@ -133,7 +132,7 @@ TEST_P(sleeping, a_short_sleep_is_not_held_up_by_long_ones) {
         for (int round = 0; round < 5; ++round) sleep_for(100us);
       });
     done.wait();
-    EXPECT_EQ(long_ones_over, 0);
+    EXPECT_EQ(*long_ones_over, 0);
   });
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One P, and a goroutine that blocks in the kernel: the others have the P meanwhile. Without blocking() this would hang,
-// since the goroutine that writes could never run.
+// One P, and a goroutine that blocks in the kernel: the others have the P meanwhile. Without blocking() this would
+// hang, since the goroutine that writes could never run.
+#include <unistd.h>
 #include <cstdio>
 #include <cstring>
-#include <unistd.h>
 
 #include <weft/runtime.h>
 

@@ -312,12 +312,12 @@ TEST_F(stack_pool, is_one_mapping_where_the_kernel_has_guards_inside_of_one) {
 TEST_F(stack_pool, has_no_stack_to_give_where_address_space_is_out) {
   if (weft::rt::kAddressSanitizer || kThreadSanitizer) GTEST_SKIP() << "a sanitizer needs the address space";
   const child_result r = in_child([] {
+    weft::rt::set_default_stack_size(1 << 20);  // gives the parent's reservation back
     std::size_t pages = 0;
     std::ifstream("/proc/self/statm") >> pages;
     const rlim_t wanted = pages * kPage + (std::size_t{700} << 20);
     const rlimit limit{wanted, wanted};
     setrlimit(RLIMIT_AS, &limit);
-    weft::rt::set_default_stack_size(1 << 20);
     int n = 0;
     while (n < 2000 && stack_alloc(0)) ++n;
     EXPECT_GE(n, 100);  // a smaller reservation was made
