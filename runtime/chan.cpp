@@ -6,13 +6,14 @@
 //   send:     closed: throw. A receiver waits: move the element straight to where it wants it. Room: into the buffer.
 //             Else queue and park; whoever wakes us has taken the element, or the channel was closed (throw).
 //   receive:  closed and empty: no more. A sender waits: unbuffered, its element; buffered (so it is full), the head of
-//             the buffer, and the sender's element into the freed place. An element in the buffer: that. Else queue and park.
+//             the buffer, and the sender's element into the freed place. An element in the buffer: that. Else queue and
+//             park.
 //   close:    all waiters, each once; those that wait to send throw.
-// Waiters are served in order of arrival. They are made ready after the lock is released. A parked goroutine's waiter and
-// its element lie on its stack; nothing here allocates but making the channel.
+// Waiters are served in order of arrival. They are made ready after the lock is released. A parked goroutine's waiter
+// and its element lie on its stack; nothing here allocates but making the channel.
 //
-// An element's move constructor may throw: the element is then where it was, and the exception goes to the goroutine whose
-// element it is (which may be a waiting sender), or to the receiver for one that comes out of the buffer.
+// An element's move constructor may throw: the element is then where it was, and the exception goes to the goroutine
+// whose element it is (which may be a waiting sender), or to the receiver for one that comes out of the buffer.
 #include "weft/chan.h"
 
 #include <cstring>
@@ -187,7 +188,7 @@ hchan* chan_make(const element_type* type, std::size_t capacity) {
   if (capacity > kMaxBytes / type->size) throw error("makechan: size out of range");
   const std::size_t align = std::max(type->align, alignof(hchan));
   const std::size_t header = (sizeof(hchan) + align - 1) / align * align;
-  void* const p = ::operator new(header + capacity * type->size, std::align_val_t{align});
+  void* const p = ::operator new (header + capacity * type->size, std::align_val_t{align});
   hchan* const c = ::new (p) hchan;
   c->capacity = capacity;
   c->type = type;
@@ -202,7 +203,7 @@ void chan_free(hchan* c) noexcept {
   }
   const std::size_t align = std::max(c->type->align, alignof(hchan));
   c->~hchan();
-  ::operator delete(static_cast<void*>(c), std::align_val_t{align});
+  ::operator delete (static_cast<void*>(c), std::align_val_t{align});
 }
 
 void chan_send(hchan* c, void* element) {

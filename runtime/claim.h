@@ -56,8 +56,7 @@ class p_claim {
       return result::lost;
     if (!same_cpu) Policy::heavy_barrier();
     std::uint64_t expected = asked;
-    if (in_runtime_.load(std::memory_order_acquire) != 0 ||
-        sequence_.load(std::memory_order_relaxed) != sequence) {
+    if (in_runtime_.load(std::memory_order_acquire) != 0 || sequence_.load(std::memory_order_relaxed) != sequence) {
       revoked_.compare_exchange_strong(expected, 0, std::memory_order_acq_rel, std::memory_order_relaxed);
       return result::not_blocked;
     }

@@ -36,9 +36,7 @@ std::uint64_t counter() { return 0; }
 
 }  // namespace
 
-std::uint64_t cputicks() {
-  return scale != 0 ? counter() : static_cast<std::uint64_t>(nanotime());
-}
+std::uint64_t cputicks() { return scale != 0 ? counter() : static_cast<std::uint64_t>(nanotime()); }
 
 std::uint64_t ticks_to_ns(std::uint64_t ticks) {
   if (scale == 0) return ticks;

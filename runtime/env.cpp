@@ -95,10 +95,14 @@ std::size_t parse_stack_size(const std::string& text) {
   if (!parse(std::string_view(text).substr(0, digits), size)) return 0;
   std::size_t unit = 1;
   const std::string_view suffix = std::string_view(text).substr(digits);
-  if (suffix == "k" || suffix == "K") unit = 1 << 10;
-  else if (suffix == "m" || suffix == "M") unit = 1 << 20;
-  else if (suffix == "g" || suffix == "G") unit = 1 << 30;
-  else if (!suffix.empty()) return 0;
+  if (suffix == "k" || suffix == "K")
+    unit = 1 << 10;
+  else if (suffix == "m" || suffix == "M")
+    unit = 1 << 20;
+  else if (suffix == "g" || suffix == "G")
+    unit = 1 << 30;
+  else if (!suffix.empty())
+    return 0;
   if (size > kMaxStackSize / unit || size * unit < kMinStackSize) return 0;
   return (size * unit + 4095) & ~std::size_t{4095};
 }

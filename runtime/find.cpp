@@ -10,10 +10,10 @@
 // goroutines while the thief watched it: a P that does switch will run them itself sooner than any thief. How long it
 // watches follows what came of it: robbing costs some 3 us (the heavy barrier), and was of use if the victim then went
 // on for kRobberyPaysNs with the goroutine that it was running. Each time that it was not, the thief watches twice as
-// long the next time, else half as long. A producer that fills a channel's buffer, then parks, is so left alone; one that
-// computes on is relieved at once.
-#include <algorithm>
+// long the next time, else half as long. A producer that fills a channel's buffer, then parks, is so left alone; one
+// that computes on is relieved at once.
 #include <unistd.h>
+#include <algorithm>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
@@ -27,7 +27,7 @@ constexpr int kStealPasses = 4;
 constexpr std::uint32_t kMinWatchNs = 400;  // several times what a goroutine needs that only answers a message
 constexpr std::uint32_t kMaxWatchNs = 25'600;
 constexpr std::uint64_t kRobberyPaysNs = 10'000;
-constexpr std::uint64_t kSpinNs = 10'000;   // below the price of sleeping and being woken again
+constexpr std::uint64_t kSpinNs = 10'000;  // below the price of sleeping and being woken again
 constexpr int kPausesBetweenRounds = 16;
 
 // Whether pp switches goroutines while we look.

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/futex.h"
 
-#include <cerrno>
-#include <ctime>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
+#include <cerrno>
+#include <ctime>
 
 namespace weft::rt {
 
@@ -22,4 +21,3 @@ void futex_wake(std::atomic<std::uint32_t>& word, int count) {
 }
 
 }  // namespace weft::rt
-

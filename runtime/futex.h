@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// futex(2), for this process only. Waits end on a wake, on a changed word, on a signal, or at the deadline: callers loop.
+// futex(2), for this process only. Waits end on a wake, on a changed word, on a signal, or at the deadline: callers
+// loop.
 #pragma once
 
 #include <atomic>

@@ -46,31 +46,31 @@ namespace weft::detail {
 
 struct alignas(64) goroutine {
   // What a switch touches.
-  void* context = nullptr;            // Boost.Context's fcontext_t, while it does not run
-  goroutine* schedlink = nullptr;     // the next in the queue or free list that holds it
-  rt::stack* stk = nullptr;           // null: has not started, or has ended
-  std::uint64_t ready_ticks = 0;      // cputicks() when it became runnable, if this time is sampled
+  void* context = nullptr;         // Boost.Context's fcontext_t, while it does not run
+  goroutine* schedlink = nullptr;  // the next in the queue or free list that holds it
+  rt::stack* stk = nullptr;        // null: has not started, or has ended
+  std::uint64_t ready_ticks = 0;   // cputicks() when it became runnable, if this time is sampled
   std::atomic<rt::g_status> status{rt::g_status::idle};
   std::atomic<rt::wait_reason> reason{rt::wait_reason::none};
   rt::ready_cause cause = rt::ready_cause::started;
-  bool foreign = false;               // stands for a thread that is no M (see foreign.h)
-  bool goexiting = false;             // goexit() has been called
+  bool foreign = false;    // stands for a thread that is no M (see foreign.h)
+  bool goexiting = false;  // goexit() has been called
   bool is_main = false;
-  std::uint16_t ready_weight = 0;     // what the sample counts for
-  void* eh_caught = nullptr;          // the C++ runtime's exception globals, while it does not run
+  std::uint16_t ready_weight = 0;  // what the sample counts for
+  void* eh_caught = nullptr;       // the C++ runtime's exception globals, while it does not run
   std::uint32_t eh_uncaught = 0;
-  std::uint32_t run = 0;              // the number of the run() it belongs to
-  rt::m* lockedm = nullptr;           // lock_os_thread()
+  std::uint32_t run = 0;     // the number of the run() it belongs to
+  rt::m* lockedm = nullptr;  // lock_os_thread()
   // What starting and ending touch.
   std::atomic<std::uint64_t> id{0};
   closure_fn fn = nullptr;
-  void* closure = nullptr;            // inline_closure, or on the heap
-  std::size_t closure_align = 0;      // of a closure on the heap
+  void* closure = nullptr;        // inline_closure, or on the heap
+  std::size_t closure_align = 0;  // of a closure on the heap
   std::atomic<const char*> name{nullptr};
   std::uintptr_t creator_pc = 0;
   std::uint64_t creator_id = 0;
-  void* locals = nullptr;             // goroutine_local values
-  std::size_t stack_size = 0;         // wanted; 0: the default
+  void* locals = nullptr;                   // goroutine_local values
+  std::size_t stack_size = 0;               // wanted; 0: the default
   std::atomic<std::int64_t> wait_since{0};  // coarse nanotime() (see sched.coarse_now) when it last parked
   alignas(16) std::array<std::byte, rt::kInlineClosure - 16> inline_closure;
 };
@@ -78,12 +78,12 @@ struct alignas(64) goroutine {
 /// One goroutine's (or foreign thread's) place in a queue; lives on its stack while it is parked. Go: runtime.sudog.
 struct waiter {
   goroutine* g = nullptr;
-  void* element = nullptr;     // what is sent, or where to receive
+  void* element = nullptr;  // what is sent, or where to receive
   waiter* next = nullptr;
   waiter* prev = nullptr;
-  bool success = false;        // woken by a partner or a grant, not by close
+  bool success = false;                   // woken by a partner or a grant, not by close
   std::exception_ptr* failure = nullptr;  // what moving a waiting sender's element threw; the sender's to delete
-  std::int64_t since = 0;      // nanotime() at the first park, where fairness needs it
+  std::int64_t since = 0;                 // nanotime() at the first park, where fairness needs it
 };
 
 }  // namespace weft::detail

@@ -5,8 +5,8 @@
 // Stacks the same, with shared lists of their own (stack.cpp). New Gs are cut from slabs, which are never given back,
 // so a pointer to a G stays one; the list of slabs is what dumps walk. The first slab is small; the others are
 // 2 MiB and lie in huge pages where the kernel has them: making a million Gs faults 128 times instead of 65,000.
-#include <new>
 #include <sys/mman.h>
+#include <new>
 
 #include "runtime/proc.h"
 #include "runtime/sanitizer.h"
@@ -19,7 +19,7 @@ constexpr std::size_t kFirstSlab = 64 << 10, kSlab = 2 << 20;
 
 struct slab {
   slab* next;
-  std::size_t size;           // bytes, header included
+  std::size_t size;               // bytes, header included
   std::atomic<std::size_t> used;  // Gs made
 };
 

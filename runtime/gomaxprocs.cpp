@@ -4,7 +4,8 @@
 // Ps are numbered; those below GOMAXPROCS may run. More: new Ps (or surplus ones, again) go into the idle set. Fewer: a
 // surplus P is asked to pass through the scheduler, where its M moves what the P has to the global queue and the P of
 // number 0, and lets go of it; one whose M is away in a blocking call is taken. Surplus Ps sit on the bench, not in the
-// idle set, where they would look like Ps that could be woken. Thieves and timers look at all Ps that there ever were, so nothing is lost on the way.
+// idle set, where they would look like Ps that could be woken. Thieves and timers look at all Ps that there ever were,
+// so nothing is lost on the way.
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/park.h"

@@ -48,9 +48,7 @@ class idle_stack {
   bool empty() const { return static_cast<std::uint32_t>(head_.load(std::memory_order_acquire)) == kNone; }
 
  private:
-  static std::uint64_t next_head(std::uint64_t head, std::uint32_t number) {
-    return ((head >> 32) + 1) << 32 | number;
-  }
+  static std::uint64_t next_head(std::uint64_t head, std::uint32_t number) { return ((head >> 32) + 1) << 32 | number; }
   typename Policy::template atomic<std::uint64_t> head_{kNone};
   [[no_unique_address]] Links links_;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtime's own lock. It spins for as long as a holder that is running needs (tens of nanoseconds), then sleeps: the
-// holder may have lost its CPU.
+// The runtime's own lock. It spins for as long as a holder that is running needs (tens of nanoseconds), then sleeps:
+// the holder may have lost its CPU.
 #include "runtime/lock.h"
 
 #include "runtime/clock.h"
@@ -20,7 +20,8 @@ void spin_on(const std::atomic<std::uint32_t>& word) {
 }  // namespace
 
 // A sleeper announces itself; an unlock() that looks after that wakes it. One that has looked before, but has not yet
-// released the lock (it must lose its CPU between the two instructions), does not: so the sleeper looks again by itself.
+// released the lock (it must lose its CPU between the two instructions), does not: so the sleeper looks again by
+// itself.
 void core_lock::lock_slow() noexcept {
   spin_on(held_);
   if (held_.exchange(1, std::memory_order_acquire) == 0) return;

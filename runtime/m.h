@@ -5,10 +5,10 @@
 // where the scheduler runs when the switch from goroutine to goroutine is not enough.
 #pragma once
 
+#include <pthread.h>
 #include <atomic>
 #include <csignal>
 #include <cstdint>
-#include <pthread.h>
 
 #include "runtime/claim.h"
 #include "runtime/futex.h"
@@ -43,9 +43,9 @@ struct m {
   int tid = 0;
 
   // The switch path; this M's alone.
-  p* held = nullptr;       // its P
-  g* curg = nullptr;       // the goroutine it runs; &g0 on its own stack
-  g* previous = nullptr;   // the goroutine it has just left, until finish_switch()
+  p* held = nullptr;            // its P
+  g* curg = nullptr;            // the goroutine it runs; &g0 on its own stack
+  g* previous = nullptr;        // the goroutine it has just left, until finish_switch()
   core_lock* unlock = nullptr;  // for after_switch::unlock
   eh_globals* eh = nullptr;
   stack* dead_stack = nullptr;  // for after_switch::drop_stack
@@ -55,27 +55,27 @@ struct m {
   bool spinning = false;
   bool woken_to_spin = false;  // by a wakep(), and has not found anything since
   bool is_m0 = false;
-  bool ran_main = false;       // main has returned on it: m0 is told when it has let go of its P
-  g* next_g = nullptr;         // taken from the run queue on the way to the scheduler
+  bool ran_main = false;  // main has returned on it: m0 is told when it has let go of its P
+  g* next_g = nullptr;    // taken from the run queue on the way to the scheduler
   bool next_inherits = false;
   g* lockedg = nullptr;
   int lock_count = 0;
   g g0;
-  g ended;                     // stands for a goroutine that has ended, while its stack is left
+  g ended;  // stands for a goroutine that has ended, while its stack is left
   stack g0_stack;
 
   // Between Ms.
   alignas(64) p_claim<> claim;
-  std::atomic<bool> pinned{false};               // so that it never runs at the same time as others of its CPU
-  std::atomic<p*> syscall_p{nullptr};            // the P it left with
-  std::atomic<std::uint64_t> blocked_ticks{0};   // when that P was taken
+  std::atomic<bool> pinned{false};              // so that it never runs at the same time as others of its CPU
+  std::atomic<p*> syscall_p{nullptr};           // the P it left with
+  std::atomic<std::uint64_t> blocked_ticks{0};  // when that P was taken
   note wake;
-  p* next_p = nullptr;                           // given with kWakeWithP
+  p* next_p = nullptr;  // given with kWakeWithP
   bool next_spinning = false;
-  std::atomic<bool> idle{false};                 // sleeps in an idle stack (a count for schedtrace)
+  std::atomic<bool> idle{false};  // sleeps in an idle stack (a count for schedtrace)
   std::atomic<bool> told_to_exit{false};
-  std::atomic<bool> scheduling{true};            // on g0: leaves by itself when its run() is over
-  bool dead = false;    // its thread has ended and nobody joins it. Guarded by sched.lock
+  std::atomic<bool> scheduling{true};  // on g0: leaves by itself when its run() is over
+  bool dead = false;                   // its thread has ended and nobody joins it. Guarded by sched.lock
   bool zombie = false;  // still in user code when its run() ended: detached, frees itself. Guarded by sched.lock
   void* signal_stack = nullptr;
   stack_t earlier_signal_stack{};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // P: a processor, the right to run goroutines, and all that running them needs without a lock. Go: runtime.p.
 //
-// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in sched.gate), or benched (surplus), or on its way
-// from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The atomics that the
-// holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
+// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in sched.gate), or benched (surplus), or on its
+// way from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The
+// atomics that the holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
 #pragma once
 
 #include <atomic>
@@ -29,14 +29,13 @@ using g_queue = run_queue<g>;
 /// average, at random distances, and counts for `period`: so the histogram is unbiased, and a clock read (19 ns here)
 /// is paid rarely.
 struct event_sampler {
-  int left = 1;         // events until the next sample
-  int period = 1;       // what that sample counts for
+  int left = 1;    // events until the next sample
+  int period = 1;  // what that sample counts for
   std::uint64_t last = 0;
 };
 
 struct p {
-  p(int number, cpu* home, int numa_node, std::uint64_t seed)
-      : id(number), c(home), node(numa_node), random(seed) {}
+  p(int number, cpu* home, int numa_node, std::uint64_t seed) : id(number), c(home), node(numa_node), random(seed) {}
 
   const int id;
   cpu* const c;
@@ -67,8 +66,8 @@ struct p {
   bool dropped = false;   // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
   alignas(64) std::atomic<m*> owner{nullptr};
-  std::atomic<bool> benched{false};           // surplus, and out of use until GOMAXPROCS grows again
-  std::atomic<std::uint32_t> wants_m{0};      // the template thread is to make an M for it: 1, 2 spinning
+  std::atomic<bool> benched{false};             // surplus, and out of use until GOMAXPROCS grows again
+  std::atomic<std::uint32_t> wants_m{0};        // the template thread is to make an M for it: 1, 2 spinning
   std::atomic<std::uint64_t> handoff_ticks{0};  // when it was taken from a blocked M, until a goroutine runs
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;

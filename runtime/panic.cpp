@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a process dies: uncaught exceptions, fatal errors, stack overflow; and SIGQUIT's dump. Go: panic.go, signal_unix.go.
+// How a process dies: uncaught exceptions, fatal errors, stack overflow; and SIGQUIT's dump. Go: panic.go,
+// signal_unix.go.
 //
 // One report, whole: the first to die prints, everybody else who wants to die waits for the end (main too, when it
 // returns meanwhile). Exit status 2.
+#include <cxxabi.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <cxxabi.h>
 #include <exception>
 #include <memory>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "runtime/clock.h"
 #include "runtime/proc.h"

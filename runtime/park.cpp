@@ -7,8 +7,8 @@
 // out of the queue, and never before it has stopped.
 #include "runtime/park.h"
 
-#include <exception>
 #include <sched.h>
+#include <exception>
 
 #include "runtime/clock.h"
 #include "runtime/goexit.h"

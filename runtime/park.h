@@ -67,8 +67,8 @@ inline void note_ready(p* pp, g* gp, ready_cause cause) {
     sample_ready(pp, gp);
 }
 
-/// Makes a goroutine (or foreign thread) that `who` has dequeued run again: next, on this P. No lock of a channel or wait
-/// list may be held.
+/// Makes a goroutine (or foreign thread) that `who` has dequeued run again: next, on this P. No lock of a channel or
+/// wait list may be held.
 inline void ready(caller who, g* gp) {
   // A foreign thread's pseudo-goroutine has no run.
   if (!who.mp || gp->run != who.mp->run) [[unlikely]]

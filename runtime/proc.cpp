@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A goroutine's life: go, its first frame, its end; and the loop that each M runs on g0. Go: newproc, goexit0, schedule.
+// A goroutine's life: go, its first frame, its end; and the loop that each M runs on g0. Go: newproc, goexit0,
+// schedule.
 //
 // A stack has one frame at its bottom for ever, goroutine_loop(): it runs the goroutine that the M switched to, and at
 // that one's end looks for the next. If that one has not started yet, it gets this very stack and runs at once, without
@@ -17,8 +18,8 @@ namespace {
 
 constexpr std::uint64_t kIdBatch = 16;  // Go's
 
-// Nothing here catches but goexit(): an exception that no handler takes must reach std::terminate() with its stack still
-// there, for the backtrace.
+// Nothing here catches but goexit(): an exception that no handler takes must reach std::terminate() with its stack
+// still there, for the backtrace.
 [[gnu::noinline]] void run_closure(g* gp) {
   try {
     gp->fn(gp->closure, detail::closure_op::run);
@@ -42,7 +43,7 @@ void destroy_locals(void*& head) {
 }
 
 void free_closure(g* gp) {
-  if (gp->closure != gp->inline_closure.data()) ::operator delete(gp->closure, std::align_val_t{gp->closure_align});
+  if (gp->closure != gp->inline_closure.data()) ::operator delete (gp->closure, std::align_val_t{gp->closure_align});
   gp->closure = nullptr;
 }
 
@@ -107,15 +108,17 @@ void bind_stack(m* mp, g* gp) {
   stack* const s = gp->stack_size == 0 ? stack_get(mp->held) : stack_alloc(gp->stack_size);
   if (!s)
     fatal_throw("", "out of memory: no stack of " +
-                        std::to_string(gp->stack_size ? gp->stack_size : default_stack_size()) + " bytes for goroutine " +
-                        std::to_string(gp->id.load()) + " (" + std::to_string(count_goroutines()) + " goroutines)");
-  if (!s->context) s->context = boost::context::detail::make_fcontext(stack_top(s), s->size - stack_guard_size(), goroutine_loop);
+                        std::to_string(gp->stack_size ? gp->stack_size : default_stack_size()) +
+                        " bytes for goroutine " + std::to_string(gp->id.load()) + " (" +
+                        std::to_string(count_goroutines()) + " goroutines)");
+  if (!s->context)
+    s->context = boost::context::detail::make_fcontext(stack_top(s), s->size - stack_guard_size(), goroutine_loop);
   gp->stk = s;
   gp->context = s->context;
 }
 
-// `scheduling` tells stop_ms() which Ms are in here, and so leave by themselves, and which run user code. Either it sees
-// the flag as it is, or we see that the run() is over.
+// `scheduling` tells stop_ms() which Ms are in here, and so leave by themselves, and which run user code. Either it
+// sees the flag as it is, or we see that the run() is over.
 void schedule(m* mp) {
   for (;;) {
     mp->scheduling.store(true, std::memory_order_release);
@@ -172,7 +175,7 @@ new_goroutine newproc(const go_options& options, std::size_t size, std::size_t a
   gp->closure = gp->inline_closure.data();
   if (size > gp->inline_closure.size() || align > alignof(std::max_align_t)) {
     gp->closure_align = std::max(align, alignof(std::max_align_t));
-    gp->closure = ::operator new(size, std::align_val_t{gp->closure_align}, std::nothrow);
+    gp->closure = ::operator new (size, std::align_val_t{gp->closure_align}, std::nothrow);
     if (!gp->closure) {
       gfput(nullptr, gp);
       throw std::bad_alloc();

@@ -28,22 +28,22 @@ inline void wakep(p* pp) {
   if (sched.gate.should_wake()) [[unlikely]]
     wakep_slow(pp);
 }
-void wakep_foreign();     // the same by a thread without a P
-void startm(p* pp, bool spinning);   // runs pp, which the caller has taken from the idle set or holds, on some M
-void handoffp(p* pp);     // the caller gives pp up
-void stopm(m* mp);        // sleeps until there is a P (mp->held) or the thread must leave
+void wakep_foreign();                      // the same by a thread without a P
+void startm(p* pp, bool spinning);         // runs pp, which the caller has taken from the idle set or holds, on some M
+void handoffp(p* pp);                      // the caller gives pp up
+void stopm(m* mp);                         // sleeps until there is a P (mp->held) or the thread must leave
 void give_p(m* to, p* pp, bool spinning);  // wakes a sleeping M with pp
 void acquirep(m* mp, p* pp);
 p* releasep(m* mp);
-bool any_work();          // something is in a queue, or a timer is due
+bool any_work();  // something is in a queue, or a timer is due
 /// Puts pp, which the caller has let go of, into the idle set, and looks once more; true: the caller has it back.
 bool retire_p(p* pp, bool spinning);
 /// Its first half: into the idle set, or to the bench.
 void put_away(p* pp, bool spinning);
 /// Its counterpart for callers that do not go to sleep themselves: sees to it that somebody keeps the time.
 bool retire_p_for_good(p* pp);
-/// Marks a thread that is inside the scheduler's shared state but not on g0: the end of a run() waits for it. `welcome` is
-/// false when the run() is over: then there is nothing to do.
+/// Marks a thread that is inside the scheduler's shared state but not on g0: the end of a run() waits for it. `welcome`
+/// is false when the run() is over: then there is nothing to do.
 class visit {
  public:
   visit();
@@ -71,11 +71,11 @@ bool newm(cpu& c, p* pp, bool spinning);
 void request_m(cpu& c, p* pp, bool spinning);
 /// What the template thread (sysmon) does about it.
 void serve_m_requests();
-m* make_m();                                // under newm_lock; null: no memory
-void become_m(m* mp);                       // the calling thread
+m* make_m();           // under newm_lock; null: no memory
+void become_m(m* mp);  // the calling thread
 void cease_to_be_m(m* mp);
 void retire_idle_ms();
-bool pin_thread(int tid, const cpu& c);     // tid 0: the calling one; false: refused, or Ms are not pinned
+bool pin_thread(int tid, const cpu& c);  // tid 0: the calling one; false: refused, or Ms are not pinned
 /// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
 void stop_ms();
 
@@ -89,7 +89,7 @@ void note_handoff(p* pp, std::uint64_t taken);
 
 // sentinel.cpp
 void arm_sentinel(cpu& c);
-void start_wanted_sentinels();   // by the template thread
+void start_wanted_sentinels();  // by the template thread
 void stop_sentinels();
 
 // sysmon.cpp
@@ -98,12 +98,12 @@ void stop_sysmon();
 void wake_sysmon();
 
 // timers.cpp
-std::int64_t run_timers(p* pp, std::int64_t now);    // wakes the sleepers that are due; returns when the next one is
+std::int64_t run_timers(p* pp, std::int64_t now);  // wakes the sleepers that are due; returns when the next one is
 std::int64_t next_timer();
 void poke_timekeeper(std::int64_t when);
 
 // gfree.cpp: Gs and their stacks.
-g* gfget(p* pp);                  // pp null: by a thread without a P
+g* gfget(p* pp);  // pp null: by a thread without a P
 void gfput(p* pp, g* gp);
 void release_free_lists(p* pp);   // gives a P's free Gs and stacks to the shared lists
 stack* stack_get(p* pp);          // of the default size; null: out of memory
@@ -138,7 +138,7 @@ void install_handlers();
 void restore_handlers();
 /// If the process is dying of a panic elsewhere, waits for that.
 void wait_if_dying();
-void dump_if_wanted();   // SIGQUIT came: by sysmon
+void dump_if_wanted();  // SIGQUIT came: by sysmon
 void give_signal_stack(m* mp);
 void take_signal_stack(m* mp);
 

@@ -16,9 +16,7 @@ class rng {
     return static_cast<std::uint32_t>((state_ * 0x2545f4914f6cdd1du) >> 32);
   }
   /// Uniform in [0, n).
-  std::uint32_t below(std::uint32_t n) {
-    return static_cast<std::uint32_t>((std::uint64_t{next()} * n) >> 32);
-  }
+  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>((std::uint64_t{next()} * n) >> 32); }
 
  private:
   std::uint64_t state_;

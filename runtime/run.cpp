@@ -3,11 +3,11 @@
 //
 // The end of a run() is the moment that sched.run goes up, right after main has returned. From then on every M, P and
 // goroutine that has the old number is left behind: it is never scheduled again, waking it does nothing, and its M
-// leaves at its next runtime call. So run() need not wait for goroutines that compute or are blocked, and the next run()
-// is not disturbed by them. Parked ones keep their stacks for ever: other objects may still point there.
-#include <cstdio>
+// leaves at its next runtime call. So run() need not wait for goroutines that compute or are blocked, and the next
+// run() is not disturbed by them. Parked ones keep their stacks for ever: other objects may still point there.
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <cstdio>
 
 #include "numa/cgroup.h"
 #include "numa/topology.h"

@@ -144,9 +144,7 @@ class run_queue {
   }
 
   /// Any thread. A G in the ring, which steal() can take.
-  bool ring_empty() const {
-    return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire);
-  }
+  bool ring_empty() const { return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire); }
 
   /// Any thread. See the head of the file for what it promises.
   bool empty() const {
@@ -164,8 +162,8 @@ class run_queue {
   std::uint32_t size() const {
     const std::uint32_t next = batch_next_.load(std::memory_order_relaxed);
     const std::uint32_t end = batch_end_.load(std::memory_order_relaxed);
-    return tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_relaxed) + (end > next ? end - next : 0) +
-           (runnext_.load(std::memory_order_relaxed) ? 1 : 0);
+    return tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_relaxed) +
+           (end > next ? end - next : 0) + (runnext_.load(std::memory_order_relaxed) ? 1 : 0);
   }
 
  private:

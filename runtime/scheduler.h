@@ -2,12 +2,12 @@
 // The scheduler's shared state. Go: runtime.sched, allp, allm.
 #pragma once
 
+#include <sched.h>
 #include <array>
 #include <atomic>
 #include <csignal>
 #include <cstdint>
 #include <memory>
-#include <sched.h>
 #include <string>
 #include <vector>
 
@@ -19,7 +19,7 @@
 
 namespace weft::rt {
 
-constexpr int kMaxMs = 10'000;  // Go's limit
+constexpr int kMaxMs = 10'000;                        // Go's limit
 constexpr std::int64_t kForcePreemptNs = 10'000'000;  // Go's time slice; marked by sysmon, so up to twice as long
 
 enum class assist : std::uint8_t { off, sentinel };
@@ -39,10 +39,10 @@ struct cpu {
   alignas(64) std::atomic<std::uint32_t> armed{0};
   pthread_t sentinel{};
   std::atomic<bool> has_sentinel{false};
-  note sentinel_verdict;                  // of the new thread: kIdleClass or kNoIdleClass
-  bool sentinel_failed = false;           // the template thread's
+  note sentinel_verdict;         // of the new thread: kIdleClass or kNoIdleClass
+  bool sentinel_failed = false;  // the template thread's
   std::atomic<bool> wants_sentinel{false};
-  std::atomic<bool> wants_m{false};       // one that goes idle
+  std::atomic<bool> wants_m{false};  // one that goes idle
 };
 
 struct debug_settings {
@@ -80,13 +80,13 @@ struct scheduler {
   // Ms. Numbers of dead ones are used again.
   std::array<std::atomic<m*>, kMaxMs + 1> allm{};
   std::atomic<std::uint32_t> nms_ever{0};
-  std::atomic<int> nms{0};        // threads that are Ms
+  std::atomic<int> nms{0};  // threads that are Ms
   std::atomic<int> nidle_ms{0};
   idle_stack<m_link> dead_ms;
-  core_lock newm_lock;            // held while an M is registered and its thread made; before sched.lock
+  core_lock newm_lock;  // held while an M is registered and its thread made; before sched.lock
   m* m0 = nullptr;
   std::atomic<bool> main_done{false};
-  sigset_t sigmask{};             // of run()'s caller: what goroutines have
+  sigset_t sigmask{};  // of run()'s caller: what goroutines have
 
   // Timers: the M that wakes up for them while their Ps are idle.
   std::atomic<m*> timekeeper{nullptr};

@@ -8,23 +8,24 @@
 //
 // It shares its CPU with the Ms, so they never run at the same time: program order is all the order that its side of
 // claim.h needs. It takes no locks (an M that is woken meanwhile would wait for a thread that cannot run) and makes no
-// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here, and else it asks the template
-// thread.
+// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here, and else it asks the
+// template thread.
 //
 // Armed while some P of its CPU is held by an M that makes blocking calls; otherwise it sleeps and costs nothing:
 //   entersyscall:  (announce) armed == 0?  ->  armed = 1, futex wake
-//   sentinel:      no P of this CPU is held, or no call was announced since the visit before last  ->  armed = 0; look once
+//   sentinel:      no P of this CPU is held, or no call was announced since the visit before last  ->  armed = 0; look
+//   once
 //                  more; futex wait while armed == 0
 // Both sides run on one CPU, so no wake-up is lost between them.
 //
 // A CPU-bound M leaves it a few visits a second (SCHED_IDLE has a weight of 3 to 1024); at one of those, an M that was
 // preempted in the middle of announcing looks blocked. It then finds its P taken and gets another: wrong a few times
 // a second at most, and harmless.
+#include <sched.h>
+#include <sys/prctl.h>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <sched.h>
-#include <sys/prctl.h>
 
 #include "runtime/proc.h"
 
@@ -57,8 +58,8 @@ void pass_on(cpu& c, p* pp) {
 }
 
 struct look {
-  bool held = false;         // some P of this CPU is held by an M
-  std::uint32_t calls = 0;   // changes whenever a call is announced
+  bool held = false;        // some P of this CPU is held by an M
+  std::uint32_t calls = 0;  // changes whenever a call is announced
 };
 
 look visit(cpu& c) {

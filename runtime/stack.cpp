@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/stack.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <new>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <vector>
 
 #if __has_include(<valgrind/valgrind.h>)

@@ -24,11 +24,11 @@ constexpr std::size_t kMinStackSize = 16 << 10;
 constexpr std::size_t kMaxStackSize = std::size_t{1} << 30;
 
 struct stack {
-  void* context = nullptr;     // where its goroutine loop waits for the next G; null: not yet started
-  stack* next = nullptr;       // in a free list
-  std::byte* base = nullptr;   // lowest address, of the guard page
-  std::size_t size = 0;        // bytes reserved, guard and descriptor included
-  bool slot = false;           // from the reservation
+  void* context = nullptr;    // where its goroutine loop waits for the next G; null: not yet started
+  stack* next = nullptr;      // in a free list
+  std::byte* base = nullptr;  // lowest address, of the guard page
+  std::size_t size = 0;       // bytes reserved, guard and descriptor included
+  bool slot = false;          // from the reservation
   bool guarded = false;
   void* fiber = nullptr;       // TSan's
   void* fake_stack = nullptr;  // ASan's

@@ -51,9 +51,9 @@ inline void swap_exception_state(m* mp, g* from, g* to) {
   to->eh_uncaught = 0;
 }
 
-/// Boost.Context's jump_fcontext, entered by a jump instead of a call. It leaves by a jump too, so a call would leave one
-/// return address too many in the CPU's return stack at each switch, and every return of the goroutine that goes on would
-/// be mispredicted (measured: a yield of 49 ns instead of 17). Needs -mno-red-zone in the files that inline it.
+/// Boost.Context's jump_fcontext, entered by a jump instead of a call. It leaves by a jump too, so a call would leave
+/// one return address too many in the CPU's return stack at each switch, and every return of the goroutine that goes on
+/// would be mispredicted (measured: a yield of 49 ns instead of 17). Needs -mno-red-zone in the files that inline it.
 inline boost::context::detail::transfer_t jump(void* to, m* mp) {
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
   void* context;

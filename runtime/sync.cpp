@@ -6,9 +6,11 @@
 //
 // mutex's state: bit 0 locked, bit 1 woken (a waiter is on its way: unlock wakes no other), bit 2 starving, the number
 // of waiters above.
-//   normal    a woken waiter competes with newcomers, who are running already and so usually win: fast, not fair. A waiter
+//   normal    a woken waiter competes with newcomers, who are running already and so usually win: fast, not fair. A
+//   waiter
 //             that loses goes back to the head of the queue; after kStarvingNs in all it sets starving.
-//   starving  unlock hands the lock to the first waiter; newcomers do not try, they queue at the tail. The waiter that gets
+//   starving  unlock hands the lock to the first waiter; newcomers do not try, they queue at the tail. The waiter that
+//   gets
 //             it ends starvation if it is the last or has waited less than kStarvingNs.
 #include "weft/sync.h"
 
@@ -20,7 +22,7 @@
 namespace weft::rt {
 namespace {
 
-constexpr std::int64_t kStarvingNs = 1'000'000;  // Go's
+constexpr std::int64_t kStarvingNs = 1'000'000;   // Go's
 constexpr int kSpinRounds = 4, kSpinPauses = 30;  // Go's
 
 using detail::wait_list;
@@ -139,8 +141,7 @@ void wait_group::add(int n) {
   const auto counter = static_cast<std::int32_t>(now >> 32);
   auto waiters = static_cast<std::uint32_t>(now);
   if (counter < 0) throw error("sync: negative WaitGroup counter");
-  if (waiters != 0 && n > 0 && counter == n)
-    throw error("sync: WaitGroup misuse: Add called concurrently with Wait");
+  if (waiters != 0 && n > 0 && counter == n) throw error("sync: WaitGroup misuse: Add called concurrently with Wait");
   if (counter > 0 || waiters == 0) return;
   if (state_.load(std::memory_order_relaxed) != now)
     throw error("sync: WaitGroup misuse: Add called concurrently with Wait");

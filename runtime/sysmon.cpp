@@ -2,16 +2,16 @@
 // The monitor thread: no P, no goroutines; what nobody else looks after in time. Go: sysmon, retake.
 //
 // Each round: takes Ps from Ms that are away in a blocking call (tier off: this is how they are found at all; tier
-// sentinel: those whose sentinel is starved); marks goroutines that have run for a slice (kForcePreemptNs); wakes an idle
-// P when work waits that nobody was woken for; makes the threads that others may not make; prints schedtrace; gives
-// back what is not used (cold stacks, idle Ms); and dumps goroutines on SIGQUIT.
+// sentinel: those whose sentinel is starved); marks goroutines that have run for a slice (kForcePreemptNs); wakes an
+// idle P when work waits that nobody was woken for; makes the threads that others may not make; prints schedtrace;
+// gives back what is not used (cold stacks, idle Ms); and dumps goroutines on SIGQUIT.
 //
-// Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after 50
-// that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
+// Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
+// 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
+#include <sys/prctl.h>
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <sys/prctl.h>
 
 #include "runtime/clock.h"
 #include "runtime/proc.h"

@@ -6,17 +6,17 @@
 // the template thread (sysmon) does it. Signals are blocked while a thread is made, until it has its signal stack.
 //
 // Idle Ms end after a while, but for a few on each CPU (retire_idle_ms, by sysmon). Their structs are used again.
+#include <cxxabi.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstring>
-#include <cxxabi.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <new>
-#include <sched.h>
 #include <vector>
 
 #include "runtime/barrier.h"
@@ -96,8 +96,8 @@ void too_many_ms() {
 bool make_thread(m* mp) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, std::max<std::size_t>(kThreadStack, PTHREAD_STACK_MIN) *
-                                             (kAddressSanitizer ? 8 : 1));
+  pthread_attr_setstacksize(&attributes,
+                            std::max<std::size_t>(kThreadStack, PTHREAD_STACK_MIN) * (kAddressSanitizer ? 8 : 1));
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -51,7 +51,8 @@ std::int64_t next_timer() {
   std::int64_t first = kNever;
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i)
-    first = std::min(first, sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->timers.first_when());
+    first =
+        std::min(first, sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->timers.first_when());
   return first;
 }
 

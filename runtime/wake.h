@@ -84,7 +84,9 @@ class wake_gate {
     }
     return -1;
   }
-  bool is_idle(int p) const { return (words_[static_cast<std::size_t>(p / 64)].load(std::memory_order_acquire) & bit_of(p)) != 0; }
+  bool is_idle(int p) const {
+    return (words_[static_cast<std::size_t>(p / 64)].load(std::memory_order_acquire) & bit_of(p)) != 0;
+  }
 
   /// Something that can make goroutines runnable comes to be (an M blocked without its P).
   void begin_busy() { busy_.fetch_add(1, std::memory_order_acq_rel); }

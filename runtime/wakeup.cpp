@@ -8,8 +8,8 @@
 // found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period at most.
 //
 // An M that sleeps while timers are pending and no P looks after them sleeps until the first is due: the timekeeper.
-#include <algorithm>
 #include <sched.h>
+#include <algorithm>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
@@ -51,7 +51,8 @@ std::int64_t keep_time(m* mp) {
     return kNever;
   }
   sched.timekeeper_until.store(when, std::memory_order_seq_cst);
-  hardware::heavy_barrier();  // pairs with the light barrier in poke_timekeeper(): a timer added now is seen here or there
+  hardware::heavy_barrier();  // pairs with the light barrier in poke_timekeeper(): a timer added now is seen here or
+                              // there
   when = next_timer();
   sched.timekeeper_until.store(when, std::memory_order_release);
   return when;
@@ -126,9 +127,10 @@ void startm(p* pp, bool spinning) {
   }
   if (newm(*pp->c, pp, spinning)) return;
   if (sched.nms.load(std::memory_order_relaxed) <= 1 && sched.active.load(std::memory_order_relaxed))
-    fatal_throw("runtime: failed to create new OS thread (m0 alone cannot go on)\n"
-                "runtime: may need to increase max user processes (ulimit -u)\n",
-                "newosproc");
+    fatal_throw(
+        "runtime: failed to create new OS thread (m0 alone cannot go on)\n"
+        "runtime: may need to increase max user processes (ulimit -u)\n",
+        "newosproc");
   // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
   put_away(pp, spinning);
   if (sched.gate.settle()) check_dead();
@@ -144,7 +146,8 @@ bool any_work() {
 }
 
 // A surplus P goes to the bench. Whoever raises GOMAXPROCS meanwhile sees it there, or we see that it was raised; the
-// exchange makes one of us put it into the idle set. Whoever lowers it finds the P there, or we see that it was lowered.
+// exchange makes one of us put it into the idle set. Whoever lowers it finds the P there, or we see that it was
+// lowered.
 void put_away(p* pp, bool spinning) {
   for (;;) {
     if (surplus(pp)) {

@@ -28,6 +28,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -65,6 +66,15 @@ inline std::ostream& operator<<(std::ostream& to, const child_result& r) {
   if ((result).exited(weft::test::kSkipped)) GTEST_SKIP() << (result).err
 
 namespace child_detail {
+
+// ThreadSanitizer starts a thread of its own at the first thread, and another one at a fork, but only one of the two if
+// the thread comes first.
+inline void start_sanitizer_s_thread() {
+#if defined(__SANITIZE_THREAD__)
+  static const bool started = (std::thread([] {}).join(), true);
+  (void)started;
+#endif
+}
 
 inline int failures() {
   const testing::TestResult& result = *testing::UnitTest::GetInstance()->current_test_info()->result();
@@ -117,6 +127,7 @@ template <class F>
 child_result in_child(const variables& environment, F body) {
   child_result result;
   std::fflush(nullptr);
+  child_detail::start_sanitizer_s_thread();
   const int out = memfd_create("stdout", 0), err = memfd_create("stderr", 0);
   const pid_t child = fork();
   if (child == 0) child_detail::run_body(body, environment, out, err);

@@ -178,9 +178,7 @@ class send_chan {
   void send(T v) const { detail::chan_send(c_.get(), std::addressof(v)); }
   /// Sends if that can be done at once; false: it would block, and the value is untouched.
   bool try_send(T&& v) const { return detail::chan_try_send(c_.get(), std::addressof(v)); }
-  bool try_send(const T& v) const
-    requires std::is_copy_constructible_v<T>
-  {
+  bool try_send(const T& v) const requires std::is_copy_constructible_v<T> {
     T copy(v);
     return detail::chan_try_send(c_.get(), std::addressof(copy));
   }
@@ -212,9 +210,7 @@ class chan : public recv_chan<T> {
   /// As send_chan's.
   void send(T v) const { detail::chan_send(this->c_.get(), std::addressof(v)); }
   bool try_send(T&& v) const { return detail::chan_try_send(this->c_.get(), std::addressof(v)); }
-  bool try_send(const T& v) const
-    requires std::is_copy_constructible_v<T>
-  {
+  bool try_send(const T& v) const requires std::is_copy_constructible_v<T> {
     T copy(v);
     return detail::chan_try_send(this->c_.get(), std::addressof(copy));
   }

@@ -105,8 +105,7 @@ template <class F, class... A>
 }
 
 template <class F, class... A>
-  requires(!std::is_same_v<std::decay_t<F>, go_options>)
-[[gnu::always_inline]] inline void go(F&& f, A&&... args) {
+requires(!std::is_same_v<std::decay_t<F>, go_options>) [[gnu::always_inline]] inline void go(F&& f, A&&... args) {
   weft::go(go_options{}, std::forward<F>(f), std::forward<A>(args)...);
 }
 

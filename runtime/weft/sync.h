@@ -17,8 +17,8 @@ struct waiter;
 void scheduling_point();
 
 /// A lock of the runtime's own: held for a few instructions, never across user code. Unlocking is a load and a plain
-/// store, so there is one locked instruction and not two; it does not touch the lock after that. lock_slow() says what a
-/// sleeper does in return.
+/// store, so there is one locked instruction and not two; it does not touch the lock after that. lock_slow() says what
+/// a sleeper does in return.
 class core_lock {
  public:
   void lock() noexcept {

@@ -550,7 +550,7 @@ TEST_P(channel, views_limit_the_direction_of_one_channel) {
 
 TEST_P(channel, a_size_that_no_memory_holds_throws) {
   in_main([] {
-    const char* const kText = "makechan: size out of range";
+    constexpr char kText[] = "makechan: size out of range";
     EXPECT_EQ(text_of<error>([] { make_chan<int>(SIZE_MAX); }), kText);
     EXPECT_EQ(text_of<error>([] { make_chan<int>(static_cast<std::size_t>(-1)); }), kText);
     EXPECT_EQ(text_of<error>([] { make_chan<char>(SIZE_MAX / 2 + 1); }), kText);
@@ -707,7 +707,7 @@ struct fragile {
   int value;
 
   explicit fragile(int v) : value(v) { ++alive; }
-  fragile(fragile&& other) : value(other.value) {
+  fragile(fragile&& other) : value(other.value) {  // NOLINT(performance-noexcept-move-constructor)
     if (value == throwing && throws > 0) {
       --throws;
       throw std::runtime_error("moved");

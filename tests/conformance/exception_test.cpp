@@ -178,7 +178,7 @@ TEST_P(exception_state, destructors_may_wait_while_the_stack_is_unwound) {
           wander(seed + round);
         }
         try {
-          const waits_quietly inner{seed};
+          [[maybe_unused]] const waits_quietly inner{seed};
           throw std::logic_error("while unwinding");
         } catch (const std::logic_error& e) {
           wander(seed);

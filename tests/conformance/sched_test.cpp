@@ -520,7 +520,7 @@ TEST_P(locked_thread, what_a_locked_goroutine_did_to_its_thread_is_not_inherited
   in_main([] {
     char here[4096], there[4096];
     ASSERT_NE(getcwd(here, sizeof here), nullptr);
-    std::atomic<bool> changed{false}, refused{false};
+    std::atomic<bool> refused{false};
     wait_group done;
     const auto expect_here = [&] {
       // Many at once, so that the runtime needs new threads.

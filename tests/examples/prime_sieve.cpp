@@ -8,11 +8,11 @@
 
 namespace {
 
-void generate(weft::send_chan<int> out) {
+void generate(const weft::send_chan<int>& out) {
   for (int i = 2;; ++i) out.send(i);
 }
 
-void filter(weft::recv_chan<int> in, weft::send_chan<int> out, int prime) {
+void filter(const weft::recv_chan<int>& in, const weft::send_chan<int>& out, int prime) {
   for (const int i : in)
     if (i % prime != 0) out.send(i);
 }

@@ -9,7 +9,8 @@ namespace {
 
 constexpr int kGoroutines = 503, kHops = 100'000;
 
-void pass_on(weft::recv_chan<int> in, weft::send_chan<int> out, weft::send_chan<int> result, int number) {
+void pass_on(const weft::recv_chan<int>& in, const weft::send_chan<int>& out, const weft::send_chan<int>& result,
+             int number) {
   for (const int hops : in) {
     if (hops == 0) {
       result.send(number);
