@@ -128,7 +128,8 @@ void retire_surplus(m* mp) {
     mp->next_g = nullptr;
     globrunqput(gp);
   }
-  retire_p_for_good(pp);
+  // GOMAXPROCS may have grown again meanwhile, and with what was just queued the P is wanted: then it stays here.
+  if (retire_p_for_good(pp)) acquirep(mp, pp);
 }
 
 }  // namespace weft::rt

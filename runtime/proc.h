@@ -37,11 +37,11 @@ void acquirep(m* mp, p* pp);
 p* releasep(m* mp);
 bool any_work();  // something is in a queue, or a timer is due
 /// Puts pp, which the caller has let go of, into the idle set, and looks once more; true: the caller has it back.
-bool retire_p(p* pp, bool spinning);
+[[nodiscard]] bool retire_p(p* pp, bool spinning);
 /// Its first half: into the idle set, or to the bench.
 void put_away(p* pp, bool spinning);
 /// Its counterpart for callers that do not go to sleep themselves: sees to it that somebody keeps the time.
-bool retire_p_for_good(p* pp);
+[[nodiscard]] bool retire_p_for_good(p* pp);
 /// Marks a thread that is inside the scheduler's shared state but not on g0: the end of a run() waits for it. `welcome`
 /// is false when the run() is over: then there is nothing to do.
 class visit {
