@@ -49,7 +49,7 @@ g* steal_from(p* pp, p* victim, bool last_pass) {
   }
   if (!last_pass) return nullptr;
   if (victim->timers.first_when() != kNever) {
-    run_timers(victim, nanotime());
+    run_timers(victim->timers, nanotime());
     if (const auto own = pp->runq.get(); own.g) return own.g;
   }
   if (victim->runq.empty() || makes_progress(victim, pp->watch_ns)) return nullptr;
@@ -100,8 +100,10 @@ g* spin(m* mp) {
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
       if (g* gp = steal_pass(pp, pass == kStealPasses - 1)) return gp;
     if (g* gp = globrunqget(pp, INT32_MAX)) return gp;
-    if (pp->timers.first_when() != kNever) {
-      run_timers(pp, nanotime());
+    if (pp->timers.first_when() != kNever || foreign_heap.first_when() != kNever) {
+      const std::int64_t now = nanotime();
+      run_timers(pp->timers, now);
+      run_timers(foreign_heap, now);
       if (const auto own = pp->runq.get(); own.g) return own.g;
     }
     if (surplus(pp) || left_behind(mp->run) || ticks_to_ns(cputicks() - start) >= kSpinNs) return nullptr;
@@ -186,7 +188,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       stop_spinning(mp);
       return true;
     }
-    if (pp->timers.first_when() != kNever) run_timers(pp, nanotime());
+    if (pp->timers.first_when() != kNever) run_timers(pp->timers, nanotime());
     if (sched.debug.chaos) shuffle(pp);
     const bool fair = allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0;
     gp = local_work(mp, fair, inherits);

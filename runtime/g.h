@@ -75,16 +75,23 @@ struct alignas(64) goroutine {
   alignas(16) std::array<std::byte, rt::kInlineClosure - 16> inline_closure;
 };
 
-/// One goroutine's (or foreign thread's) place in a queue; lives on its stack while it is parked. Go: runtime.sudog.
+/// One goroutine's (or foreign thread's) place in a queue; lives on its stack while it is parked. One that waits in
+/// several queues (select), or not for ever, has a `race`: whoever would wake it must first be the one that sets it
+/// from null to this waiter (or to &timed_out). Go: runtime.sudog.
 struct waiter {
   goroutine* g = nullptr;
   void* element = nullptr;  // what is sent, or where to receive
   waiter* next = nullptr;
   waiter* prev = nullptr;
-  bool success = false;                   // woken by a partner or a grant, not by close
+  std::atomic<waiter*>* race = nullptr;
   std::exception_ptr* failure = nullptr;  // what moving a waiting sender's element threw; the sender's to delete
   std::int64_t since = 0;                 // nanotime() at the first park, where fairness needs it
+  bool queued = false;
+  bool success = false;  // woken by a partner or a grant, not by close
+  bool again = false;    // won, but then the element's move threw: it must begin anew
 };
+
+inline constinit waiter timed_out;
 
 }  // namespace weft::detail
 

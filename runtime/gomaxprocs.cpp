@@ -95,10 +95,18 @@ void start_ps(int n) {
   }
 }
 
+// What goroutines waited for is forgotten with them; the rest outlives the run().
+void hand_down_timers(p* pp) {
+  lock_guard from(pp->timers.lock);
+  lock_guard to(foreign_heap.lock);
+  pp->timers.move_to(foreign_heap, false);
+}
+
 void delete_ps() {
   const int n = sched.nps.exchange(0, std::memory_order_acq_rel);
   for (int i = 0; i < n; ++i) {
     p* const pp = sched.allp[static_cast<std::size_t>(i)].exchange(nullptr, std::memory_order_acq_rel);
+    hand_down_timers(pp);
     if (still_held(pp)) continue;  // its M deletes it
     while (g* gp = pp->runq.get().g)
       if (!gp->stk) destroy_unstarted(gp);
@@ -106,6 +114,7 @@ void delete_ps() {
     delete pp;
   }
   for (const auto& c : sched.cpus) c->nps.store(0, std::memory_order_relaxed);
+  poke_foreign_sleepers();
 }
 
 void drain(p* pp) {
@@ -114,7 +123,7 @@ void drain(p* pp) {
   {
     lock_guard from(pp->timers.lock);
     lock_guard to(heir->timers.lock);
-    pp->timers.move_to(heir->timers);
+    pp->timers.move_to(heir->timers, true);
   }
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtime's own lock (declared in weft/sync.h, where public types hold it): what is inlined in the runtime.
+// The runtime's own lock (declared in weft/wait_list.h, where public types hold it): what is inlined in the runtime.
 //
 // Order in which locks may be held together: a channel's or wait list's lock, then a timer heap's, then sched.lock,
 // then a G slab's or stack pool's. ready() is called with none of the first two held.
 #pragma once
 
 #include "runtime/barrier.h"
-#include "weft/sync.h"
+#include "weft/wait_list.h"
 
 namespace weft::detail {
 

@@ -18,10 +18,19 @@
 namespace weft::rt {
 
 struct cpu;
+struct lock_set;
 struct p;
 
 /// What is done for the goroutine that an M has just left, once its context is saved: done by whoever runs next there.
-enum class after_switch : std::uint8_t { nothing, unlock, requeue, requeue_global, requeue_blocked, drop_stack };
+enum class after_switch : std::uint8_t {
+  nothing,
+  unlock,
+  unlock_all,
+  requeue,
+  requeue_global,
+  requeue_blocked,
+  drop_stack
+};
 
 /// What an M is told through its note.
 enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2 };
@@ -43,10 +52,11 @@ struct m {
   int tid = 0;
 
   // The switch path; this M's alone.
-  p* held = nullptr;            // its P
-  g* curg = nullptr;            // the goroutine it runs; &g0 on its own stack
-  g* previous = nullptr;        // the goroutine it has just left, until finish_switch()
-  core_lock* unlock = nullptr;  // for after_switch::unlock
+  p* held = nullptr;                     // its P
+  g* curg = nullptr;                     // the goroutine it runs; &g0 on its own stack
+  g* previous = nullptr;                 // the goroutine it has just left, until finish_switch()
+  core_lock* unlock = nullptr;           // for after_switch::unlock
+  const lock_set* unlock_set = nullptr;  // for after_switch::unlock_all
   eh_globals* eh = nullptr;
   stack* dead_stack = nullptr;  // for after_switch::drop_stack
   after_switch after = after_switch::nothing;

@@ -35,7 +35,8 @@ struct event_sampler {
 };
 
 struct p {
-  p(int number, cpu* home, int numa_node, std::uint64_t seed) : id(number), c(home), node(numa_node), random(seed) {}
+  p(int number, cpu* home, int numa_node, std::uint64_t seed)
+      : id(number), c(home), node(numa_node), random(seed), timers(heap_of_p(number)) {}
 
   const int id;
   cpu* const c;
@@ -57,7 +58,7 @@ struct p {
   std::uint64_t next_id = 0, end_id = 0;
   owned_counter created, ended;
 
-  timer_heap timers;
+  timer_heap& timers;
   const p* robbed = nullptr;  // the last robbery, until it is judged; see find.cpp
   std::uint64_t robbed_ticks = 0;
   int robbed_switches = 0;

@@ -53,6 +53,26 @@ caller enter_slow(m* mp) {
   return {this_m(), gp};
 }
 
+// The set lies on the stack of the goroutine that waits. That one takes each of these locks before it returns, but for
+// the one of the channel that woke it, so the set is there until the last is released.
+void unlock_all(const lock_set& set) {
+  core_lock* const* lock = set.locks;
+  for (std::size_t n = set.n; n > 0; --n) (*lock++)->unlock();
+}
+
+void park_all(caller who, const lock_set& set, wait_reason reason) {
+  if (!who.mp) {
+    prepare_to_park(who.gp, reason);
+    unlock_all(set);
+    return foreign_park(who.gp);
+  }
+  prepare_to_park(who.gp, reason);
+  who.mp->after = after_switch::unlock_all;
+  who.mp->unlock_set = &set;
+  g* const next = next_local(who.mp);
+  switch_to(who.mp, who.gp, next ? next : &who.mp->g0);
+}
+
 void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) {
   prepare_to_park(gp, reason);
   lock.unlock();
@@ -110,6 +130,7 @@ m* finish_switch(boost::context::detail::transfer_t arrived) {
   switch (after) {
     case after_switch::nothing: break;
     case after_switch::unlock: mp->unlock->unlock(); break;
+    case after_switch::unlock_all: unlock_all(*mp->unlock_set); break;
     case after_switch::requeue:
       runqput(mp->held, left);
       wakep(mp->held);

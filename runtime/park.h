@@ -4,6 +4,8 @@
 
 #include "runtime/proc.h"
 #include "runtime/switch.h"
+#include "runtime/timers.h"
+#include "runtime/waitq.h"
 
 namespace weft::rt {
 
@@ -56,6 +58,29 @@ inline void park(caller who, core_lock& lock, wait_reason reason) {
     return foreign_park_on(who.gp, lock, reason);
   park_m(who, &lock, after_switch::unlock, reason);
 }
+
+/// Locks in the order in which they were taken, each once.
+struct lock_set {
+  core_lock** locks;
+  std::size_t n;
+};
+void unlock_all(const lock_set& set);
+/// As park(), with several locks.
+void park_all(caller who, const lock_set& set, wait_reason reason);
+
+/// Wakes gp when its time is up, unless somebody else has: the waiters of gp share `race`.
+struct time_limit : heap_timer {
+  explicit time_limit(g* waiting) : heap_timer(expire), gp(waiting) {}
+  static expiry expire(heap_timer& t);
+  g* const gp;
+  std::atomic<waiter*> race{nullptr};
+};
+
+/// Queues the caller in `queue` as w and parks it; `lock`, which guards the queue, is released meanwhile and not held
+/// afterwards. True: it was woken; false: the time is up (kNever: never), and w is in no queue any more. Whoever wakes
+/// the queue's waiters finds them with take_first().
+bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason);
+
 /// Parks it for ever (nil channels).
 [[noreturn]] void park_forever(caller who, wait_reason reason);
 

@@ -98,7 +98,7 @@ void stop_sysmon();
 void wake_sysmon();
 
 // timers.cpp
-std::int64_t run_timers(p* pp, std::int64_t now);  // wakes the sleepers that are due; returns when the next one is
+void run_timers(timer_heap& heap, std::int64_t now);  // those that are due
 std::int64_t next_timer();
 void poke_timekeeper(std::int64_t when);
 
@@ -157,5 +157,6 @@ int num_allowed_nodes();
 g* foreign_g();
 void foreign_park(g* gp);
 void foreign_ready(g* gp);
+void poke_foreign_sleepers();  // a timer in the foreign heap is due earlier than they think
 
 }  // namespace weft::rt

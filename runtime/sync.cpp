@@ -36,22 +36,21 @@ void sem_acquire(caller who, wait_list& list, waiter& self, bool first, wait_rea
   }
   self.g = who.gp;
   if (first)
-    enqueue_first(list.head, list.tail, &self);
+    enqueue_first(list.waiters, &self);
   else
-    enqueue(list.head, list.tail, &self);
+    enqueue(list.waiters, &self);
   park(who, list.lock, reason);
 }
 
 // With hand_over the waiter runs next, in what is left of the caller's time slice.
 void sem_release(wait_list& list, bool hand_over) {
   list.lock.lock();
-  waiter* const w = list.head;
+  waiter* const w = take_first(list.waiters);
   if (!w) {
     ++list.tokens;
     list.lock.unlock();
     return;
   }
-  dequeue(list.head, list.tail, w);
   list.lock.unlock();
   const caller who = enter_nopark();
   ready(who, w->g);
@@ -172,7 +171,7 @@ void semaphore::acquire() {
   }
   waiter self;
   self.g = who.gp;
-  enqueue(waiters_.head, waiters_.tail, &self);
+  enqueue(waiters_.waiters, &self);
   park(who, waiters_.lock, wait_reason::semaphore_acquire);
 }
 
@@ -186,11 +185,8 @@ bool semaphore::try_acquire() {
 
 void semaphore::release() {
   waiters_.lock.lock();
-  waiter* const w = waiters_.head;
-  if (w)
-    dequeue(waiters_.head, waiters_.tail, w);
-  else
-    ++count_;
+  waiter* const w = take_first(waiters_.waiters);
+  if (!w) ++count_;
   waiters_.lock.unlock();
   if (w) ready(enter_nopark(), w->g);
 }

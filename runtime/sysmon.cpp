@@ -80,7 +80,7 @@ void watch_slice(monitor& mon, p* pp, p_watch& watch, std::int64_t now) {
   // listen, they are run here.
   const std::int64_t due = pp->timers.first_when();
   if (due <= now) pp->preempt.store(true, std::memory_order_relaxed);
-  if (due <= now - kMillisecond) run_timers(pp, now);
+  if (due <= now - kMillisecond) run_timers(pp->timers, now);
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {

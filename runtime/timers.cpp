@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sleeping goroutines. Go: time.Sleep, runtime.checkTimers, wakeNetPoller.
+// Sleeping, and running the timers that are due. Go: time.Sleep, runtime.checkTimers, wakeNetPoller.
 //
-// A sleeper's timer is in the heap of the P on which it went to sleep. That P runs it when it is due, at a scheduling
-// point; so do other Ps that look for work; and if its P is idle, the timekeeper wakes one (wakeup.cpp).
-#include "weft/time.h"
+// A timer is in the heap of the P on which it was started. That P runs it when it is due, at a scheduling point; so do
+// other Ps that look for work; and if its P is idle, the timekeeper wakes one (wakeup.cpp).
+#include "runtime/timers.h"
+
+#include <array>
+#include <new>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/park.h"
+#include "runtime/waitq.h"
+#include "weft/time.h"
 
 namespace weft::rt {
 namespace {
 
-// A foreign thread has no P: it sleeps by itself.
-void foreign_sleep(std::int64_t when) {
-  std::atomic<std::uint32_t> word{0};
-  while (futex_wait(word, 0, when)) {
-  }
+// Statics that outlive every thread.
+auto& p_heaps = *new std::array<std::atomic<timer_heap*>, kMaxPs>{};
+
+void announce(timer_heap& heap, std::int64_t when) {
+  if (&heap == &foreign_heap)
+    poke_foreign_sleepers();
+  else
+    poke_timekeeper(when);
 }
 
 void sleep_on(caller who, std::int64_t when) {
@@ -24,7 +32,7 @@ void sleep_on(caller who, std::int64_t when) {
   heap.lock.lock();
   const bool first = when < heap.first_when();
   try {
-    heap.push({when, who.gp});
+    heap.push_sleeper(who.gp, when);
   } catch (...) {
     heap.lock.unlock();
     throw;
@@ -33,22 +41,48 @@ void sleep_on(caller who, std::int64_t when) {
   park(who, heap.lock, wait_reason::sleep);
 }
 
+// A foreign thread has no P: it sleeps by itself.
+void foreign_sleep(std::int64_t when) {
+  std::atomic<std::uint32_t> word{0};
+  while (futex_wait(word, 0, when)) {
+  }
+}
+
+// Locks the heap that t is in or was in last; null: it was in none yet.
+timer_heap* lock_heap_of(heap_timer& t) {
+  for (;;) {
+    timer_heap* const heap = t.heap.load(std::memory_order_acquire);
+    if (!heap) return nullptr;
+    heap->lock.lock();
+    if (t.heap.load(std::memory_order_relaxed) == heap) return heap;
+    heap->lock.unlock();
+  }
+}
+
 }  // namespace
 
-std::int64_t run_timers(p* pp, std::int64_t now) {
-  timer_heap& heap = pp->timers;
+timer_heap& foreign_heap = *new timer_heap;
+
+timer_heap& heap_of_p(int id) {
+  auto& heap = p_heaps[static_cast<std::size_t>(id)];
+  if (!heap.load(std::memory_order_acquire)) heap.store(new timer_heap, std::memory_order_release);
+  return *heap.load(std::memory_order_relaxed);
+}
+
+void run_timers(timer_heap& heap, std::int64_t now) {
   while (heap.first_when() <= now) {
-    timer due;
+    expiry due;
     heap.lock.lock();
     const bool any = heap.pop_due(now, due);
     heap.lock.unlock();
-    if (any) ready(due.sleeper);
+    if (!any) continue;
+    if (due.wake) ready(due.wake);
+    if (due.call) due.call(due.argument);
   }
-  return heap.first_when();
 }
 
 std::int64_t next_timer() {
-  std::int64_t first = kNever;
+  std::int64_t first = foreign_heap.first_when();
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i)
     first =
@@ -65,6 +99,74 @@ void poke_timekeeper(std::int64_t when) {
     keeper->wake.post_if_empty(kWakeToLook);
   else
     wakep_foreign();  // somebody idle is to become it
+}
+
+void arm(caller who, heap_timer& t, std::int64_t when) {
+  timer_heap& heap = who.mp ? who.mp->held->timers : foreign_heap;
+  bool first;
+  {
+    lock_guard hold(heap.lock);
+    first = when < heap.first_when();
+    t.when = when;
+    try {
+      heap.add(t);
+    } catch (const std::bad_alloc&) {
+      fatal_throw("", "out of memory: no room for a timer");
+    }
+  }
+  if (first) announce(heap, when);
+}
+
+bool disarm(heap_timer& t) {
+  timer_heap* const heap = lock_heap_of(t);
+  if (!heap) return false;
+  const bool was_in = t.place != heap_timer::kNotInHeap;
+  if (was_in) heap->remove(t);
+  heap->lock.unlock();
+  return was_in;
+}
+
+bool move_timer(heap_timer& t, std::int64_t when) {
+  timer_heap* const heap = lock_heap_of(t);
+  if (!heap) return false;
+  const bool was_in = t.place != heap_timer::kNotInHeap;
+  const bool first = was_in && when < heap->first_when();
+  if (was_in) {
+    t.when = when;
+    heap->moved(t);
+  }
+  heap->lock.unlock();
+  if (first) announce(*heap, when);
+  return was_in;
+}
+
+// -- Waiting with a time limit ----------------------------------------------------------------------------------------
+
+expiry time_limit::expire(heap_timer& t) {
+  auto& limit = static_cast<time_limit&>(t);
+  waiter* nobody = nullptr;
+  const bool won = limit.race.compare_exchange_strong(nobody, &detail::timed_out, std::memory_order_acq_rel,
+                                                      std::memory_order_relaxed);
+  return {won ? limit.gp : nullptr, nullptr, nullptr};
+}
+
+bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason) {
+  w.g = who.gp;
+  if (when == kNever) {
+    enqueue(queue, &w);
+    park(who, lock, reason);
+    return true;
+  }
+  time_limit limit(who.gp);
+  w.race = &limit.race;
+  enqueue(queue, &w);
+  arm(who, limit, when);
+  park(who, lock, reason);
+  disarm(limit);
+  if (limit.race.load(std::memory_order_acquire) == &w) return true;
+  lock_guard hold(lock);
+  if (w.queued) dequeue(queue, &w);
+  return false;
 }
 
 }  // namespace weft::rt

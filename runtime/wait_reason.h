@@ -17,6 +17,12 @@ enum class wait_reason : std::uint8_t {
   wait_group_wait,
   semaphore_acquire,
   gomaxprocs,
+  select,
+  select_no_cases,
+  cond_wait,
+  rw_lock,
+  rw_rlock,
+  barrier_wait,
 };
 
 constexpr const char* name_of(wait_reason reason) {
@@ -31,6 +37,12 @@ constexpr const char* name_of(wait_reason reason) {
     case wait_reason::wait_group_wait: return "sync.WaitGroup.Wait";
     case wait_reason::semaphore_acquire: return "semacquire";
     case wait_reason::gomaxprocs: return "GOMAXPROCS";
+    case wait_reason::select: return "select";
+    case wait_reason::select_no_cases: return "select (no cases)";
+    case wait_reason::cond_wait: return "sync.Cond.Wait";
+    case wait_reason::rw_lock: return "sync.RWMutex.Lock";
+    case wait_reason::rw_rlock: return "sync.RWMutex.RLock";
+    case wait_reason::barrier_wait: return "barrier wait";
   }
   return "?";
 }

@@ -184,7 +184,9 @@ class Binary:
                 tally.fail(title, output[match.start():end])
         # A sanitizer's report may change nothing but the status of the process.
         if status not in (0, None) and tally.failed == failed_before:
-            tally.fail(f"{self.label}: {self.describe(status)} with every case passed", output)
+            report = re.search(r"^.*(WARNING: \w+Sanitizer|ERROR: \w+Sanitizer|runtime error:)", output, re.MULTILINE)
+            tally.fail(f"{self.label}: {self.describe(status)} with every case passed",
+                       output[report.start():] if report else output)
         return {match[1] for match in started}
 
     def describe(self, status):

@@ -15,9 +15,13 @@
 #include <utility>
 
 #include <weft/error.h>
-#include <weft/sync.h>
+#include <weft/wait_list.h>
 
 namespace weft {
+
+namespace rt {
+struct time_source;
+}
 
 /// Stands where Go writes struct{}.
 struct unit {
@@ -59,8 +63,8 @@ struct hchan {
   std::byte* buffer;
   std::size_t send_index = 0, recv_index = 0;
   std::atomic<bool> closed{false};
-  waiter *recv_head = nullptr, *recv_tail = nullptr;
-  waiter *send_head = nullptr, *send_tail = nullptr;
+  wait_queue receivers, senders;
+  rt::time_source* source = nullptr;  // of a timer's or ticker's channel
 };
 
 hchan* chan_make(const element_type* type, std::size_t capacity);
@@ -105,6 +109,8 @@ class chan_ref {
  private:
   hchan* c_ = nullptr;
 };
+
+struct chan_access;
 
 }  // namespace detail
 
@@ -164,6 +170,7 @@ class recv_chan {
   explicit recv_chan(detail::chan_ref c) : c_(std::move(c)) {}
   detail::chan_ref c_;
   friend class chan<T>;
+  friend struct detail::chan_access;
 };
 
 /// The sending view of a channel.
@@ -194,6 +201,7 @@ class send_chan {
   explicit send_chan(detail::chan_ref c) : c_(std::move(c)) {}
   detail::chan_ref c_;
   friend class chan<T>;
+  friend struct detail::chan_access;
 };
 
 /// A reference to a channel, copyable as in Go; chan<T>{} is nil. All members may be called from any goroutine and any
@@ -217,6 +225,22 @@ class chan : public recv_chan<T> {
   void close() const { detail::chan_close(this->c_.get()); }
   friend bool operator==(const chan& a, const chan& b) { return a.c_.get() == b.c_.get(); }
 };
+
+namespace detail {
+
+/// For the other headers.
+struct chan_access {
+  template <class Chan>
+  static const chan_ref& ref(const Chan& c) {
+    return c.c_;
+  }
+  template <class T>
+  static recv_chan<T> make(const chan_ref& c) {
+    return recv_chan<T>(c);
+  }
+};
+
+}  // namespace detail
 
 /// Makes a channel with room for `capacity` elements; 0: unbuffered. Throws `error` ("makechan: size out of range") for
 /// sizes that no memory can hold, std::bad_alloc when it is short. Go: make(chan T, capacity).

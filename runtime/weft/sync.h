@@ -7,44 +7,9 @@
 #include <utility>
 
 #include <weft/runtime.h>
+#include <weft/wait_list.h>
 
 namespace weft {
-namespace detail {
-
-struct waiter;
-
-/// Where a goroutine that has used up its time slice lets others run.
-void scheduling_point();
-
-/// A lock of the runtime's own: held for a few instructions, never across user code. Unlocking is a load and a plain
-/// store, so there is one locked instruction and not two; it does not touch the lock after that. lock_slow() says what
-/// a sleeper does in return.
-class core_lock {
- public:
-  void lock() noexcept {
-    if (held_.exchange(1, std::memory_order_acquire) != 0) lock_slow();
-  }
-  bool try_lock() noexcept {
-    return held_.load(std::memory_order_relaxed) == 0 && held_.exchange(1, std::memory_order_acquire) == 0;
-  }
-  void unlock() noexcept;
-
- private:
-  void lock_slow() noexcept;
-  void wake_one() noexcept;
-  std::atomic<std::uint32_t> held_{0};
-  std::atomic<std::uint32_t> sleepers_{0};
-};
-
-/// Waiters in order of arrival, guarded by `lock`. Go: a semaRoot's list.
-struct wait_list {
-  core_lock lock;
-  waiter* head = nullptr;
-  waiter* tail = nullptr;
-  std::uint32_t tokens = 0;  // releases that found nobody waiting
-};
-
-}  // namespace detail
 
 /// Mutual exclusion. In normal mode a woken waiter competes with newcomers; a waiter that has waited over 1 ms turns
 /// the mutex to starvation mode, in which it is handed over in order of arrival. Unlocking an unlocked mutex is fatal.

@@ -6,5 +6,6 @@
 #include <weft/error.h>
 #include <weft/metrics.h>
 #include <weft/runtime.h>
+#include <weft/select.h>
 #include <weft/sync.h>
 #include <weft/time.h>

@@ -728,6 +728,7 @@ TEST_P(local_value, values_are_destroyed_at_the_goroutines_end_in_reverse_order_
       });
       EXPECT_TRUE(eventually([] { return num_goroutine() == 1; }));
     }
+    const std::lock_guard hold(lock);
     EXPECT_EQ(destroyed, (std::vector<int>{3, 1, 2, 3, 1, 2}));
   });
 }

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Timers that call a function in a goroutine of its own. Go: time.AfterFunc.
+//
+// A call_timer is referred to by its handle, by the heap that it is in, and by each call that is under way.
+#include <pthread.h>
+#include <thread>
+
+#include "runtime/clock.h"
+#include "runtime/park.h"
+#include "runtime/timers.h"
+#include "weft/time.h"
+
+namespace weft::detail {
+
+struct call_timer : rt::heap_timer {
+  call_timer(call_fn fn, call_fn destroy, void* data)
+      : heap_timer(expire), call(fn), drop(destroy), closure(data), run(rt::sched.run.load(std::memory_order_relaxed)) {
+    of_run = false;
+    outside_runs = !rt::sched.active.load(std::memory_order_acquire);
+  }
+  ~call_timer() { drop(closure); }
+  static rt::expiry expire(heap_timer& t);
+
+  std::atomic<int> references{1};
+  rt::core_lock lock;  // serialises stop and reset
+  const call_fn call, drop;
+  void* const closure;
+  const std::uint32_t run;
+  bool outside_runs;
+};
+
+}  // namespace weft::detail
+
+namespace weft::rt {
+namespace {
+
+using detail::call_timer;
+
+struct call {
+  explicit call(call_timer* t) : timer(t) {}
+  call(call&& other) noexcept : timer(std::exchange(other.timer, nullptr)) {}
+  call(const call&) = delete;
+  ~call() {
+    if (timer) detail::call_timer_drop(timer);
+  }
+  void operator()() const { timer->call(timer->closure); }
+  call_timer* timer;
+};
+
+// In a goroutine; a timer that was made outside of any run() has none while there is none, and gets a thread. One whose
+// run() is over is forgotten.
+void fire(void* argument) {
+  call one(static_cast<call_timer*>(argument));
+  const call_timer& t = *one.timer;
+  const bool active = sched.active.load(std::memory_order_acquire);
+  try {
+    if (active && (t.outside_runs || t.run == sched.run.load(std::memory_order_relaxed)))
+      weft::go(std::move(one));
+    else if (t.outside_runs)
+      std::thread(std::move(one)).detach();
+  } catch (const std::exception& e) {
+    fatal_throw("", std::string("no goroutine for a timer's function: ") + e.what());
+  }
+}
+
+caller this_caller() {
+  m* const mp = this_m();
+  return {mp && mp->held && !mp->in_syscall ? mp : nullptr, nullptr};
+}
+
+void start(call_timer* t, std::int64_t when) {
+  if (when == kNever) return;
+  t->references.fetch_add(1, std::memory_order_relaxed);
+  arm(this_caller(), *t, when);
+}
+
+bool stop(call_timer* t) {
+  if (!disarm(*t)) return false;
+  t->references.fetch_sub(1, std::memory_order_relaxed);  // the heap's; the caller has one
+  return true;
+}
+
+}  // namespace
+}  // namespace weft::rt
+
+namespace weft::detail {
+
+using namespace weft::rt;
+
+// The heap's reference goes to the call.
+expiry call_timer::expire(heap_timer& t) { return {nullptr, fire, &static_cast<call_timer&>(t)}; }
+
+call_timer* call_timer_make(call_fn call, call_fn drop, void* closure) { return new call_timer(call, drop, closure); }
+
+void call_timer_drop(call_timer* t) noexcept {
+  if (t->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete t;
+}
+
+bool call_timer_stop(call_timer* t) {
+  rt::lock_guard hold(t->lock);
+  return stop(t);
+}
+
+bool call_timer_reset(call_timer* t, std::int64_t when) {
+  rt::lock_guard hold(t->lock);
+  const bool pending = stop(t);
+  start(t, when);
+  return pending;
+}
+
+}  // namespace weft::detail

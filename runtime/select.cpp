@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// select. Go: select.go.
+//
+// 1. In random order, look at each channel without its lock; if its case seems ready, lock that one channel and try.
+// Most
+//    selects that find something ready end here, having taken one lock.
+// 2. Lock all channels, by address so that two selects cannot wait for each other, and try again in the same order:
+// only
+//    with all locks held is it certain that no case could go on at this moment, which otherwise() needs.
+// 3. Queue a waiter on each, all with the same race (waitq.h), start the timer of the nearest timeout, park. The locks
+//    are released once the context is saved. Whoever takes one of the waiters out of its queue and wins the race does
+//    that case; the timer takes part in the race.
+// 4. Awake: take the other waiters out of their queues, each under its channel's lock.
+//
+// Nothing is allocated for up to kSmall cases.
+#include "weft/select.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "runtime/chan_ops.h"
+#include "runtime/clock.h"
+
+namespace weft::rt {
+namespace {
+
+using detail::case_kind;
+using detail::select_op;
+using detail::select_result;
+
+constexpr std::size_t kSmall = 16;
+constexpr std::size_t kNone = SIZE_MAX;
+
+// An array on the stack, or on the heap if it is large.
+template <class T>
+class small_array {
+ public:
+  explicit small_array(std::size_t n) : data_(n <= kSmall ? reinterpret_cast<T*>(small_) : new_array(n)) {
+    std::uninitialized_default_construct_n(data_, n);
+  }
+  T& operator[](std::size_t i) { return data_[i]; }
+  T* begin() { return data_; }
+
+ private:
+  T* new_array(std::size_t n) {
+    large_ = std::make_unique_for_overwrite<std::byte[]>(n * sizeof(T));
+    return reinterpret_cast<T*>(large_.get());
+  }
+  static_assert(alignof(T) <= alignof(std::max_align_t) && std::is_trivially_destructible_v<T>);
+  alignas(T) std::byte small_[kSmall * sizeof(T)];
+  std::unique_ptr<std::byte[]> large_;
+  T* data_;
+};
+
+class selecting {
+ public:
+  selecting(caller who, const select_op* ops, std::size_t n)
+      : who_(who), ops_(ops), order_(n), locks_(n), channels_(n), waiters_(n) {
+    for (std::size_t i = 0; i < n; ++i) add(i);
+    shuffle();
+  }
+
+  select_result run() {
+    for (;;) {
+      select_result result;
+      if (try_one_by_one(result)) return result;
+      if (otherwise_ == kNone && cases_ == 0 && deadline_ == kNever) park_forever(who_, wait_reason::select_no_cases);
+      lock_all();
+      if (try_all(result)) return result;
+      if (otherwise_ != kNone || (deadline_ != kNever && deadline_ <= nanotime())) {
+        unlock_all(locked_);
+        return {otherwise_ != kNone ? otherwise_ : timeout_, false};
+      }
+      if (wait(result)) return result;
+    }
+  }
+
+ private:
+  void add(std::size_t i) {
+    const select_op& op = ops_[i];
+    switch (op.kind) {
+      case case_kind::otherwise: otherwise_ = i; break;
+      case case_kind::timeout:
+        if (op.when < deadline_ || timeout_ == kNone) {
+          deadline_ = op.when;
+          timeout_ = i;
+        }
+        break;
+      case case_kind::receive:
+      case case_kind::send:
+        if (op.c) order_[cases_++] = static_cast<std::uint32_t>(i);
+    }
+  }
+
+  void shuffle() {
+    rng& random = who_.mp ? who_.mp->held->random : foreign_rng();
+    for (std::size_t i = cases_; i > 1; --i)
+      std::swap(order_[i - 1], order_[random.below(static_cast<std::uint32_t>(i))]);
+  }
+
+  static rng& foreign_rng() {
+    thread_local rng random(cputicks());
+    return random;
+  }
+
+  bool try_one_by_one(select_result& result) {
+    for (std::size_t k = 0; k < cases_; ++k) {
+      const std::size_t i = order_[k];
+      const select_op& op = ops_[i];
+      if (!(op.kind == case_kind::send ? may_send(op.c) : may_recv(op.c))) continue;
+      op.c->lock.lock();
+      locked_ = {&locks_[0], 1};
+      locks_[0] = &op.c->lock;
+      if (attempt(i, result)) return true;
+      op.c->lock.unlock();
+    }
+    return false;
+  }
+
+  // Under the lock of that channel at least; releases all that are held if it returns true or throws.
+  bool attempt(std::size_t i, select_result& result) {
+    const select_op& op = ops_[i];
+    const bool send = op.kind == case_kind::send;
+    wake_list wake;
+    chan_status status;
+    try {
+      status = send ? send_locked(op.c, op.element, wake) : recv_locked(op.c, op.element, wake);
+    } catch (...) {
+      unlock_all(locked_);
+      wake.ready_all(who_);
+      throw;
+    }
+    if (status == chan_status::blocked) return false;
+    unlock_all(locked_);
+    wake.ready_all(who_);
+    if (send && status == chan_status::closed) throw_closed();
+    result = {i, status == chan_status::done};
+    return true;
+  }
+
+  void lock_all() {
+    for (std::size_t k = 0; k < cases_; ++k) channels_[k] = ops_[order_[k]].c;
+    std::sort(channels_.begin(), channels_.begin() + cases_, std::less<>());
+    hchan** const end = std::unique(channels_.begin(), channels_.begin() + cases_);
+    locked_ = {locks_.begin(), 0};
+    for (hchan** c = channels_.begin(); c != end; ++c) {
+      (*c)->lock.lock();
+      locks_[locked_.n++] = &(*c)->lock;
+    }
+  }
+
+  bool try_all(select_result& result) {
+    for (std::size_t k = 0; k < cases_; ++k)
+      if (attempt(order_[k], result)) return true;
+    return false;
+  }
+
+  // With all locks, which it releases. False: begin anew.
+  bool wait(select_result& result) {
+    time_limit limit(who_.gp);
+    for (std::size_t k = 0; k < cases_; ++k) {
+      const select_op& op = ops_[order_[k]];
+      waiter& w = waiters_[k] = waiter{};
+      w.g = who_.gp;
+      w.element = op.element;
+      w.race = &limit.race;
+      enqueue(op.kind == case_kind::send ? op.c->senders : op.c->receivers, &w);
+      if (op.c->source) await_time(who_, op.c);
+    }
+    if (deadline_ != kNever) arm(who_, limit, deadline_);
+    park_all(who_, locked_, wait_reason::select);
+    if (deadline_ != kNever) disarm(limit);
+    who_ = enter_nopark();
+    waiter* const winner = limit.race.load(std::memory_order_acquire);
+    leave_queues(winner);
+    if (winner == &detail::timed_out) {
+      result = {timeout_, false};
+      return true;
+    }
+    if (winner->again) return false;
+    const std::size_t i = order_[static_cast<std::size_t>(winner - waiters_.begin())];
+    rethrow_failure(*winner);
+    if (ops_[i].kind == case_kind::send && !winner->success) throw_closed();
+    result = {i, winner->success};
+    return true;
+  }
+
+  void leave_queues(const waiter* winner) {
+    for (std::size_t k = 0; k < cases_; ++k) {
+      waiter& w = waiters_[k];
+      if (&w == winner) continue;
+      const select_op& op = ops_[order_[k]];
+      lock_guard hold(op.c->lock);
+      if (w.queued) dequeue(op.kind == case_kind::send ? op.c->senders : op.c->receivers, &w);
+      if (op.c->source) leave_time(op.c);
+    }
+  }
+
+  caller who_;
+  const select_op* ops_;
+  std::size_t cases_ = 0;  // receives and sends on channels that are not nil
+  std::size_t otherwise_ = kNone, timeout_ = kNone;
+  std::int64_t deadline_ = kNever;
+  lock_set locked_{};
+  small_array<std::uint32_t> order_;  // of the cases
+  small_array<core_lock*> locks_;
+  small_array<hchan*> channels_;
+  small_array<waiter> waiters_;  // by place in order_
+};
+
+}  // namespace
+}  // namespace weft::rt
+
+namespace weft {
+
+detail::select_result detail::select_ops(const select_op* ops, std::size_t n) {
+  return rt::selecting(rt::enter(), ops, n).run();
+}
+
+std::size_t select(std::span<select_case> cases) {
+  rt::small_array<detail::select_op> ops(cases.size());
+  for (std::size_t i = 0; i < cases.size(); ++i) ops[i] = cases[i].op();
+  const detail::select_result result = detail::select_ops(ops.begin(), cases.size());
+  cases[result.index].run(result.received);
+  return result.index;
+}
+
+}  // namespace weft
