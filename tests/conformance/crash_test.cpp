@@ -468,7 +468,6 @@ TEST_P(no_deadlock, after_goexit_in_main_while_others_work) {
 TEST_P(no_deadlock, in_ten_thousand_moments_in_which_all_but_one_are_asleep) {
   expect_quiet_end(run_in_child([] {
     auto there = make_chan<int>(), back = make_chan<int>();
-    std::atomic<bool> stop{false};
     std::thread partner([=] {
       for (int v : there) back.send(v);
     });
