@@ -38,7 +38,7 @@ int count_threads() {
   struct stat status;
   return stat("/proc/self/task", &status) == 0 ? static_cast<int>(status.st_nlink) - 2 : 1;
 }
-const int threads_at_start = count_threads();
+const int kThreadsAtStart = count_threads();
 
 // CPUs keep their structs over runs: an M that is left behind may still look at its own.
 cpu* cpu_numbered(int number, std::vector<std::unique_ptr<cpu>>& earlier) {
@@ -94,7 +94,7 @@ void set_up(settings& wanted) {
   sched.tier = wanted.tier;
   sched.pinned = wanted.pin;
   sched.debug = wanted.debug;
-  sched.baseline_threads = std::max(threads_at_start - 1, kSanitizerThreads);
+  sched.baseline_threads = std::max(kThreadsAtStart - 1, kSanitizerThreads);
   sched.gate.reset();
   sched.wake_backoff.store(0);
   sched.nidle_ms.store(0);

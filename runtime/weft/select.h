@@ -103,8 +103,8 @@ auto on_recv(const Chan& c, F f = {}) {
 template <class Chan, class V, class F = detail::no_handler>
 requires std::is_convertible_v<Chan, send_chan<typename Chan::value_type>>
 auto on_send(const Chan& c, V&& v, F f = {}) {
-  using T = typename Chan::value_type;
-  return detail::send_case<T, F>{detail::chan_access::ref(c), T(std::forward<V>(v)), std::move(f)};
+  using value = typename Chan::value_type;
+  return detail::send_case<value, F>{detail::chan_access::ref(c), value(std::forward<V>(v)), std::move(f)};
 }
 
 /// If no other case can go on at once: call f(). Go: default.

@@ -105,8 +105,10 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
     if (number == 1) run_readier();
     if (number < kPs) return schedule(number, number, false);
     int p = 0;
-    if (at(ms, number).wake.wait() == kWakeWithP) p = at(ms, number).next_p.get();
-    else return;
+    if (at(ms, number).wake.wait() == kWakeWithP)
+      p = at(ms, number).next_p.get();
+    else
+      return;
     schedule(number, p, true);
   }
 
@@ -145,8 +147,10 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
       while (gate.nidle() == 0) Policy::relax();  // comes late, when M 0 goes to sleep
     lock();
     goroutine* const g = waiter.get();
-    if (g) waiter.set(nullptr);
-    else signalled.set(true);
+    if (g)
+      waiter.set(nullptr);
+    else
+      signalled.set(true);
     unlock();
     if (g) ready(1, *g);
     if (rl::rand(4) == 0) return;

@@ -125,9 +125,12 @@ struct take_once : suite<take_once<Policy>, 3> {
       return;
     }
     for (int round = 0; round < 2; ++round) {
-      if (rl::rand(2)) rob_one(*first);
-      else if (rl::rand(2)) rob_one(*second);
-      else steal_all(*second, *third);
+      if (rl::rand(2))
+        rob_one(*first);
+      else if (rl::rand(2))
+        rob_one(*second);
+      else
+        steal_all(*second, *third);
     }
   }
   void own() {
@@ -141,7 +144,8 @@ struct take_once : suite<take_once<Policy>, 3> {
       p.ready(gs[next++]);
       if (rl::rand(3) == 0) p.run_next();
     }
-    while (p.run_next()) {}
+    while (p.run_next()) {
+    }
   }
   void after() {
     for (auto* q : {first.get(), second.get(), third.get()}) {
@@ -187,9 +191,12 @@ struct never_empty : suite<never_empty<Policy>, 3> {
 
   void before() { robbed = rl::rand(2); }
   void thread(unsigned index) {
-    if (index == 0) own();
-    else if (index == 1) observe();
-    else if (robbed) rob_one(*q);
+    if (index == 0)
+      own();
+    else if (index == 1)
+      observe();
+    else if (robbed)
+      rob_one(*q);
   }
   // There is one G more than the owner and the robber take.
   void own() {
@@ -232,8 +239,10 @@ struct one_g : suite<one_g<Policy>, 2> {
 
   void before() { owner<Policy>(*q).ready_next(g); }
   void thread(unsigned index) {
-    if (index == 0) owner<Policy>(*q).run_next();
-    else rob_one(*q);
+    if (index == 0)
+      owner<Policy>(*q).run_next();
+    else
+      rob_one(*q);
   }
   void after() {
     if (goroutine* left = q->get().g) run(left);

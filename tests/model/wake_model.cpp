@@ -39,8 +39,10 @@ struct scheduler : suite<scheduler<Policy, kPs, kGs, Meet>, kPs + kGs> {
   }
   void thread(unsigned index) {
     const int number = static_cast<int>(index);
-    if (number < kPs) run_m(number);
-    else submit(number - kPs);
+    if (number < kPs)
+      run_m(number);
+    else
+      submit(number - kPs);
   }
 
   void submit(int g) {
