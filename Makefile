@@ -52,7 +52,7 @@ TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 LINT_DEPS  := $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy
 
-.PHONY: help run test sanitize bench install uninstall format lint clean deps
+.PHONY: help run test sanitize bench bench-scale install uninstall format lint clean deps
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -83,6 +83,9 @@ bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
 	@$(need) $(BENCH_DEPS)
 	@$(build_with) CONFIG=release benches
 	@$(PYTHON) tests/bench/run.py --build-dir $(BUILD)/release --output $(BUILD)/bench --filter '$(FILTER)' $(BENCH_ARGS)
+
+bench-scale: ## how the costs grow with goroutines, Ps and timers
+	@$(MAKE) --no-print-directory bench BENCH_ARGS='--scale $(BENCH_ARGS)'
 
 install: ## install headers, libraries, command and man page; PREFIX=/usr/local DESTDIR=
 	@$(need) $(RUN_DEPS)

@@ -13,6 +13,7 @@ hypervisor).
   run.py --filter chan         the works whose name or description contains "chan"; FILTER=chan does the same
   run.py --rounds 9            more rounds
   run.py --p1-cpus 2           a run with one P may use two CPUs: Go's and Boost.Fiber's threads can then leave the CPU
+  run.py --scale               how the costs grow, with goroutines, Ps and timers
   run.py --heavy               also the works for which Boost.Fiber needs 10 GB of memory and up to 20 s
   run.py --plot FILE           only draw the pictures of an earlier results.json
   GO=/path/to/go run.py        measure against that Go; otherwise the `go` of PATH
@@ -71,6 +72,9 @@ ROWS = [
     Row("chan_unbuffered", 2, "unbuffered channel, round trip", "<= 80"),
     Row("chan_buffered", 1, "buffered channel (128), a message", "<= 12"),
     Row("chan_buffered", 2, "buffered channel (128), a message", "<= 20"),
+    Row("select_2_ready", 1, "select of 2 ready channels, and a send", "<= 25"),
+    Row("select_pingpong", 1, "ping-pong by select, round trip", "<= 100"),
+    Row("select_pingpong", 2, "ping-pong by select, round trip"),
     Row("spawn_join_one", 1, "spawn + join, one at a time", "<= 60"),
     Row("spawn_join_one", 2, "spawn + join, one at a time", "<= 150"),
     Row("spawn_batch_1000", 1, "spawn 1000, then join, each"),
@@ -105,6 +109,14 @@ ROWS = [
     Row("locked_pingpong", 1, "ping-pong with a locked thread", "<= 4"),
     Row("locked_pingpong", 2, "ping-pong with a locked thread", "<= 4"),
     Row("idle_cpu", 1, "idle process, share of a CPU", "<= 0.02"),
+]
+
+# What `make bench-scale` prints: how the costs grow.
+SCALE_ROWS = [
+    *(Row(f"ring_{n}", 1, f"a hop in a ring of {n:,} goroutines") for n in (10, 1000, 1_000_000)),
+    *(Row("pairs", n, "a round trip, as many pairs as Ps") for n in (1, 2, 4, 16, 64)),
+    *(Row(f"timer_beside_{n}", 1, f"reset and stop of a timer beside {n:,} others") for n in (10, 1000, 100_000)),
+    *(Row(f"sleepers_{n}", 1, f"CPU time of a sleep, {n:,} sleepers") for n in (10, 1000, 100_000)),
 ]
 
 # Nothing is left warm for the next process of these: they sleep, or start from a cold heap on purpose.
@@ -391,6 +403,7 @@ def parse_options():
     parser.add_argument("--filter", default=os.environ.get("FILTER", ""), metavar="TEXT")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--p1-cpus", type=int, default=1, metavar="N")
+    parser.add_argument("--scale", action="store_true")
     parser.add_argument("--heavy", action="store_true")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--build-dir", type=pathlib.Path, default=ROOT / "build" / "release", metavar="DIR",
@@ -407,7 +420,7 @@ def main():
     options = parse_options()
     if options.plot:
         return 0 if draw(options.plot) else 1
-    rows = [row for row in ROWS if options.filter in row.name or options.filter in row.text]
+    rows = [row for row in (SCALE_ROWS if options.scale else ROWS) if options.filter in row.name or options.filter in row.text]
     if not rows:
         print(f"no work's name or description contains {options.filter!r}", file=sys.stderr)
         return 2
@@ -424,8 +437,7 @@ def main():
         elif missing:
             print(f"{side.name}: {', '.join(missing)} not built; {side.hint}")
     allowed = len(os.sched_getaffinity(0))
-    short_of_cpus = max(row.procs for row in rows) > allowed
-    if short_of_cpus:
+    if max(row.procs for row in rows) > allowed and not options.scale:
         print(f"only {allowed} CPU may be used: the rows with more Ps share it")
 
     start = time.monotonic()
@@ -444,7 +456,7 @@ def main():
         print(f"Boost.Fiber left out of {', '.join(left_out)} (10 GB); --heavy measures it")
 
     options.output.mkdir(parents=True, exist_ok=True)
-    results_path = options.output / "results.json"
+    results_path = options.output / ("scale.json" if options.scale else "results.json")
     results_path.write_text(json.dumps({"machine": machine, "rounds": options.rounds, "p1_cpus": options.p1_cpus,
                                         "others_share": other, "stolen_share": stolen, "rows": summary}, indent=1))
     print(f"written: {results_path}")

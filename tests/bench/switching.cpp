@@ -4,10 +4,12 @@
 
 #include <weft/chan.h>
 #include <weft/runtime.h>
+#include <weft/select.h>
 #include <weft/sync.h>
 
 #include <array>
 #include <mutex>
+#include <optional>
 
 #include "tests/bench/bench.h"
 #include "tests/bench/in_weft.h"
@@ -66,6 +68,37 @@ void chan_buffered(const bench::options& o) {
   bench::report("chan_buffered", o, per_op(start, o.ops), "ns");
 }
 
+// Both channels always have a value: what a select that need not wait costs, with the send that refills.
+void select_2_ready(const bench::options& o) {
+  const std::array channels{weft::make_chan<int>(1), weft::make_chan<int>(1)};
+  std::int64_t received = 0;
+  for (const auto& c : channels) c.send(1);
+  const auto count = [&](std::optional<int>) { ++received; };
+  const std::int64_t start = bench::now_ns();
+  for (std::int64_t i = 0; i < o.ops; ++i) {
+    const std::size_t chosen = weft::select(weft::on_recv(channels[0], count), weft::on_recv(channels[1], count));
+    channels[chosen].send(1);
+  }
+  if (received != o.ops) bench::die("select_2_ready: messages lost");
+  bench::report("select_2_ready", o, per_op(start, o.ops), "ns");
+}
+
+// The ping-pong above, where each side waits for a stop signal too.
+void select_pingpong(const bench::options& o) {
+  const auto ping = weft::make_chan<int>(), pong = weft::make_chan<int>();
+  const auto stop = weft::make_chan<weft::unit>();
+  weft::go([=] {
+    while (weft::select(weft::on_recv(ping), weft::on_recv(stop)) == 0) pong.send(1);
+  });
+  const std::int64_t start = bench::now_ns();
+  for (std::int64_t i = 0; i < o.ops; ++i) {
+    ping.send(1);
+    weft::select(weft::on_recv(pong), weft::on_recv(stop));
+  }
+  bench::report("select_pingpong", o, per_op(start, o.ops), "ns");
+  stop.close();
+}
+
 void mutex_4(const bench::options& o) {
   constexpr int kGoroutines = 4;
   weft::mutex mutex;
@@ -98,6 +131,8 @@ constexpr std::array kWorks{
     bench::work{"yield", 5'000'000, in_weft<yield>},
     bench::work{"chan_unbuffered", 2'000'000, in_weft<chan_unbuffered>},
     bench::work{"chan_buffered", 10'000'000, in_weft<chan_buffered>},
+    bench::work{"select_2_ready", 5'000'000, in_weft<select_2_ready>},
+    bench::work{"select_pingpong", 2'000'000, in_weft<select_pingpong>},
     bench::work{"mutex_4", 8'000'000, in_weft<mutex_4>},
     bench::work{"mutex_uncontended", 20'000'000, in_weft<mutex_uncontended>},
     bench::work{"locked_pingpong", 10'000, in_weft<locked_pingpong>},

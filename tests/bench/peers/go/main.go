@@ -26,6 +26,8 @@ var works = []work{
 	{"yield", 1_000_000, yield},
 	{"chan_unbuffered", 500_000, chanUnbuffered},
 	{"chan_buffered", 5_000_000, chanBuffered},
+	{"select_2_ready", 5_000_000, select2Ready},
+	{"select_pingpong", 500_000, selectPingPong},
 	{"mutex_4", 8_000_000, mutex4},
 	{"mutex_uncontended", 20_000_000, mutexUncontended},
 	{"spawn_join_one", 500_000, spawnJoinOne},
@@ -45,6 +47,16 @@ var works = []work{
 	{"locked_pingpong", 10_000, lockedPingPong},
 	{"sleep_50us", 300, sleep50us},
 	{"idle_cpu", 3000, idleCPU},
+	{"ring_10", 2_000_000, ring(10)},
+	{"ring_1000", 2_000_000, ring(1000)},
+	{"ring_1000000", 2_000_000, ring(1_000_000)},
+	{"timer_beside_10", 1_000_000, timerBeside(10)},
+	{"timer_beside_1000", 1_000_000, timerBeside(1000)},
+	{"timer_beside_100000", 1_000_000, timerBeside(100_000)},
+	{"sleepers_10", 1_000, sleepers(10)},
+	{"sleepers_1000", 50_000, sleepers(1000)},
+	{"sleepers_100000", 500_000, sleepers(100_000)},
+	{"pairs", 2_000_000, pairs},
 }
 
 func usage() {

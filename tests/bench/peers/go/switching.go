@@ -72,6 +72,52 @@ func chanBuffered(o options) {
 	report("chan_buffered", o, perOp(time.Since(start), o.ops), "ns")
 }
 
+func select2Ready(o options) {
+	a, b := make(chan int, 1), make(chan int, 1)
+	a <- 1
+	b <- 1
+	received := 0
+	start := time.Now()
+	for i := 0; i < o.ops; i++ {
+		select {
+		case <-a:
+			received++
+			a <- 1
+		case <-b:
+			received++
+			b <- 1
+		}
+	}
+	if received != o.ops {
+		panic("messages lost")
+	}
+	report("select_2_ready", o, perOp(time.Since(start), o.ops), "ns")
+}
+
+func selectPingPong(o options) {
+	ping, pong, stop := make(chan int), make(chan int), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ping:
+				pong <- 1
+			case <-stop:
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	for i := 0; i < o.ops; i++ {
+		ping <- 1
+		select {
+		case <-pong:
+		case <-stop:
+		}
+	}
+	report("select_pingpong", o, perOp(time.Since(start), o.ops), "ns")
+	close(stop)
+}
+
 func mutex4(o options) {
 	const goroutines = 4
 	var mutex sync.Mutex
