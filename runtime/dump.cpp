@@ -31,6 +31,16 @@ const char* state_of(const g* gp) {
   return "?";
 }
 
+// The world is not stopped: a goroutine that is about to park may not have saved its context yet, and one that has just
+// been woken uses it no more. unwind_parked() sees that what it is given is no register block then.
+#if defined(__SANITIZE_THREAD__)
+[[gnu::no_sanitize_thread, gnu::noinline]]
+#endif
+const void*
+context_of(const g* gp) {
+  return gp->context;
+}
+
 std::string frames_of(const g* gp) {
   std::uintptr_t pcs[256];
   const m* const self = this_m();
@@ -41,7 +51,7 @@ std::string frames_of(const g* gp) {
     default: break;
   }
   if (!gp->stk) return "";  // has not started
-  return format_frames({pcs, unwind_parked(gp->context, gp->stk->low(), gp->stk->high(), pcs)});
+  return format_frames({pcs, unwind_parked(context_of(gp), gp->stk->low(), gp->stk->high(), pcs)});
 }
 
 bool alive(const g* gp) {

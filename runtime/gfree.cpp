@@ -23,10 +23,11 @@ struct slab {
   std::atomic<std::size_t> used;  // Gs made
 };
 
+// The shared free Gs are a list of lists: taking one must not walk through memory that nobody has used for long. In the
+// first G of each list, which is free, `closure` is the next list and `closure_align` the length.
 struct g_store {
   core_lock lock;
   g* free = nullptr;
-  int nfree = 0;
   std::atomic<slab*> slabs{nullptr};
 };
 
@@ -71,24 +72,24 @@ g* cut_gs(int n, int& cut) {
   return list;
 }
 
-// A list of up to n free Gs. Throws std::bad_alloc.
+// A list of free Gs, n of them if they must be made. Throws std::bad_alloc.
 g* take_shared(int n, int& taken) {
   lock_guard hold(store.lock);
   if (!store.free) return cut_gs(n, taken);
   g* const list = store.free;
-  g* last = list;
-  for (taken = 1; taken < n && last->schedlink; ++taken) last = last->schedlink;
-  store.free = last->schedlink;
-  store.nfree -= taken;
-  last->schedlink = nullptr;
+  store.free = static_cast<g*>(list->closure);
+  if (store.free) __builtin_prefetch(&store.free->closure);
+  taken = static_cast<int>(list->closure_align);
+  list->closure_align = 0;
   return list;
 }
 
-void give_shared(g* first, g* last, int n) {
+// A list of n, ended by null.
+void give_shared(g* list, int n) {
   lock_guard hold(store.lock);
-  last->schedlink = store.free;
-  store.free = first;
-  store.nfree += n;
+  list->closure = store.free;
+  list->closure_align = static_cast<std::size_t>(n);
+  store.free = list;
 }
 
 // Gives n of this P's free Gs away.
@@ -98,7 +99,23 @@ void spill_gs(p* pp, int n) {
   for (int i = 1; i < n; ++i) last = last->schedlink;
   pp->free_gs = last->schedlink;
   pp->nfree_gs -= n;
-  give_shared(first, last, n);
+  last->schedlink = nullptr;
+  give_shared(first, n);
+}
+
+// For a thread without a P.
+g* take_one_shared() {
+  int taken = 0;
+  g* const gp = take_shared(1, taken);
+  if (taken > 1) give_shared(gp->schedlink, taken - 1);
+  return gp;
+}
+
+// What starting a goroutine writes.
+void prefetch(const g* gp) {
+  __builtin_prefetch(gp, 1);
+  __builtin_prefetch(&gp->fn, 1);
+  __builtin_prefetch(&gp->inline_closure, 1);
 }
 
 void spill_stacks(p* pp, int n) {
@@ -115,7 +132,7 @@ void spill_stacks(p* pp, int n) {
 
 g* gfget(p* pp) {
   int taken = 0;
-  if (!pp) return take_shared(1, taken);
+  if (!pp) return take_one_shared();
   if (!pp->free_gs) {
     pp->free_gs = take_shared(kBatch, taken);
     pp->nfree_gs = taken;
@@ -123,11 +140,15 @@ g* gfget(p* pp) {
   g* const gp = pp->free_gs;
   pp->free_gs = gp->schedlink;
   --pp->nfree_gs;
+  if (const g* next = pp->free_gs) prefetch(next);
   return gp;
 }
 
 void gfput(p* pp, g* gp) {
-  if (!pp) return give_shared(gp, gp, 1);
+  if (!pp) {
+    gp->schedlink = nullptr;
+    return give_shared(gp, 1);
+  }
   gp->schedlink = pp->free_gs;
   pp->free_gs = gp;
   if (++pp->nfree_gs >= kSpillAt) spill_gs(pp, kBatch);

@@ -108,8 +108,7 @@ void runqput(p* pp, g* gp) {
   g_queue::overflow spill;
   if (pp->runq.put(gp, spill)) [[likely]]
     return;
-  for (std::uint32_t i = 0; i + 1 < spill.count; ++i) spill.gs[i]->schedlink = spill.gs[i + 1];
-  globrunqput_batch(spill.gs[0], spill.gs[spill.count - 1], static_cast<int>(spill.count));
+  globrunqput_batch({spill.gs.data(), spill.count});
 }
 
 void record_wait(p* pp, g* gp) {

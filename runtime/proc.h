@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "runtime/scheduler.h"
@@ -17,7 +18,7 @@ void runqput(p* pp, g* gp);
 
 // globq.cpp: the global queue.
 void globrunqput(g* gp);
-void globrunqput_batch(g* first, g* last, int n);
+void globrunqput_batch(std::span<g* const> gs);
 /// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
 g* globrunqget(p* pp, int most);
 

@@ -152,11 +152,10 @@ void start_main(m* m0, const settings& wanted, main_call call) {
 }
 
 void drop_global_queue() {
-  while (g* gp = sched.global_head) {
-    sched.global_head = gp->schedlink;
+  while (sched.global.size() > 0) {
+    g* const gp = sched.global.pop();
     if (!gp->stk) destroy_unstarted(gp);
   }
-  sched.global_tail = nullptr;
   sched.global_size.store(0, std::memory_order_relaxed);
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/globq.h"
 #include "runtime/idle_stack.h"
 #include "runtime/lock.h"
 #include "runtime/m.h"
@@ -73,8 +74,7 @@ struct scheduler {
 
   // The global queue.
   alignas(64) core_lock lock;
-  g* global_head = nullptr;
-  g* global_tail = nullptr;
+  g_ring global;
   std::atomic<int> global_size{0};
 
   // Ms. Numbers of dead ones are used again.

@@ -94,7 +94,7 @@ class Binary:
                                        stderr=subprocess.STDOUT, env=self.environment(), cwd=ROOT,
                                        start_new_session=True, preexec_fn=self.prepare)
             try:
-                status = process.wait(self.timeout)
+                status = self.wait(process, output)
             except subprocess.TimeoutExpired:
                 status = None
                 process.send_signal(signal.SIGQUIT)
@@ -106,6 +106,21 @@ class Binary:
                 kill_group(process)
             output.seek(0)
             return status, output.read().decode(errors="replace")
+
+    def wait(self, process, output):
+        """The time limit is for a case: it begins anew when the process has said something."""
+        said = 0
+        until = time.monotonic() + self.timeout
+        while True:
+            try:
+                return process.wait(min(1, self.timeout))
+            except subprocess.TimeoutExpired:
+                size = os.fstat(output.fileno()).st_size
+                if size != said:
+                    said = size
+                    until = time.monotonic() + self.timeout
+                elif time.monotonic() > until:
+                    raise
 
     def run(self):
         return self.run_plain() if self.kind in PLAIN_KINDS else self.run_gtest()
@@ -191,7 +206,7 @@ class Binary:
 
     def describe(self, status):
         if status is None:
-            return f"still running after {self.timeout} s"
+            return f"silent for {self.timeout} s"
         if status < 0:
             return f"ended by {signal.Signals(-status).name}"
         return f"status {status}"
@@ -249,7 +264,7 @@ class Progress:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binaries", nargs="+", metavar="BINARY")
-    parser.add_argument("--timeout", type=float, default=120, metavar="S", help="for one process (%(default)s)")
+    parser.add_argument("--timeout", type=float, default=120, metavar="S", help="for one case (%(default)s)")
     parser.add_argument("--filter", default="", help="GoogleTest's pattern for the cases to run")
     parser.add_argument("--quick-sanitizers", action="store_true",
                         help="under a sanitizer, leave the slow cases out and set WEFT_TEST_QUICK=1")
