@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // select. Go: select.go.
 //
-// 1. In random order, look at each channel without its lock; if its case seems ready, lock that one channel and try.
-// Most
-//    selects that find something ready end here, having taken one lock.
+// 1. Look at each channel without its lock, and choose at random one of those whose case seems ready; lock that one
+//    channel and try. Most selects that find something ready end here, having taken one lock.
 // 2. Lock all channels, by address so that two selects cannot wait for each other, and try again in the same order:
 // only
 //    with all locks held is it certain that no case could go on at this moment, which otherwise() needs.
@@ -53,6 +52,53 @@ class small_array {
   T* data_;
 };
 
+rng& foreign_rng() {
+  thread_local rng random(cputicks());
+  return random;
+}
+
+rng& random_of(caller who) { return who.mp ? who.mp->held->random : foreign_rng(); }
+
+// Tries case i under the locks of `locked`, that of its channel among them; releases them if it returns true or throws.
+bool attempt(caller who, const select_op* ops, std::size_t i, const lock_set& locked, select_result& result) {
+  const select_op& op = ops[i];
+  const bool send = op.kind == case_kind::send;
+  wake_list wake;
+  chan_status status;
+  try {
+    status = send ? send_locked(op.c, op.element, wake) : recv_locked(op.c, op.element, wake);
+  } catch (...) {
+    unlock_all(locked);
+    wake.ready_all(who);
+    throw;
+  }
+  if (status == chan_status::blocked) return false;
+  unlock_all(locked);
+  wake.ready_all(who);
+  if (send && status == chan_status::closed) throw_closed();
+  result = {i, status == chan_status::done};
+  return true;
+}
+
+bool seems_ready(const select_op& op) {
+  if (!op.c) return false;
+  return op.kind == case_kind::send ? may_send(op.c) : may_recv(op.c);
+}
+
+bool try_one(caller who, const select_op* ops, std::size_t n, select_result& result) {
+  std::size_t chosen = kNone;
+  std::uint32_t seen = 0;
+  for (std::size_t i = 0; i < n; ++i)
+    if (seems_ready(ops[i]) && (++seen == 1 || random_of(who).below(seen) == 0)) chosen = i;
+  if (chosen == kNone) return false;
+  core_lock* lock = &ops[chosen].c->lock;
+  lock->lock();
+  if (attempt(who, ops, chosen, {&lock, 1}, result)) return true;
+  lock->unlock();
+  return false;
+}
+
+// What has not been done by try_one().
 class selecting {
  public:
   selecting(caller who, const select_op* ops, std::size_t n)
@@ -64,7 +110,6 @@ class selecting {
   select_result run() {
     for (;;) {
       select_result result;
-      if (try_one_by_one(result)) return result;
       if (otherwise_ == kNone && cases_ == 0 && deadline_ == kNever) park_forever(who_, wait_reason::select_no_cases);
       lock_all();
       if (try_all(result)) return result;
@@ -94,49 +139,9 @@ class selecting {
   }
 
   void shuffle() {
-    rng& random = who_.mp ? who_.mp->held->random : foreign_rng();
+    rng& random = random_of(who_);
     for (std::size_t i = cases_; i > 1; --i)
       std::swap(order_[i - 1], order_[random.below(static_cast<std::uint32_t>(i))]);
-  }
-
-  static rng& foreign_rng() {
-    thread_local rng random(cputicks());
-    return random;
-  }
-
-  bool try_one_by_one(select_result& result) {
-    for (std::size_t k = 0; k < cases_; ++k) {
-      const std::size_t i = order_[k];
-      const select_op& op = ops_[i];
-      if (!(op.kind == case_kind::send ? may_send(op.c) : may_recv(op.c))) continue;
-      op.c->lock.lock();
-      locked_ = {&locks_[0], 1};
-      locks_[0] = &op.c->lock;
-      if (attempt(i, result)) return true;
-      op.c->lock.unlock();
-    }
-    return false;
-  }
-
-  // Under the lock of that channel at least; releases all that are held if it returns true or throws.
-  bool attempt(std::size_t i, select_result& result) {
-    const select_op& op = ops_[i];
-    const bool send = op.kind == case_kind::send;
-    wake_list wake;
-    chan_status status;
-    try {
-      status = send ? send_locked(op.c, op.element, wake) : recv_locked(op.c, op.element, wake);
-    } catch (...) {
-      unlock_all(locked_);
-      wake.ready_all(who_);
-      throw;
-    }
-    if (status == chan_status::blocked) return false;
-    unlock_all(locked_);
-    wake.ready_all(who_);
-    if (send && status == chan_status::closed) throw_closed();
-    result = {i, status == chan_status::done};
-    return true;
   }
 
   void lock_all() {
@@ -152,7 +157,7 @@ class selecting {
 
   bool try_all(select_result& result) {
     for (std::size_t k = 0; k < cases_; ++k)
-      if (attempt(order_[k], result)) return true;
+      if (attempt(who_, ops_, order_[k], locked_, result)) return true;
     return false;
   }
 
@@ -215,7 +220,10 @@ class selecting {
 namespace weft {
 
 detail::select_result detail::select_ops(const select_op* ops, std::size_t n) {
-  return rt::selecting(rt::enter(), ops, n).run();
+  const rt::caller who = rt::enter();
+  select_result result;
+  if (rt::try_one(who, ops, n, result)) return result;
+  return rt::selecting(who, ops, n).run();
 }
 
 std::size_t select(std::span<select_case> cases) {

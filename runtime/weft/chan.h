@@ -93,6 +93,10 @@ class chan_ref {
  public:
   chan_ref() = default;
   explicit chan_ref(hchan* adopted) noexcept : c_(adopted) {}
+  static chan_ref shared(hchan* c) noexcept {
+    if (c) c->references.fetch_add(1, std::memory_order_relaxed);
+    return chan_ref(c);
+  }
   chan_ref(const chan_ref& other) noexcept : c_(other.c_) {
     if (c_) c_->references.fetch_add(1, std::memory_order_relaxed);
   }

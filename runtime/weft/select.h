@@ -42,9 +42,26 @@ struct no_handler {
   void operator()() const noexcept {}
 };
 
-template <class T, class F>
+/// A channel that outlives the case: no reference is counted, which would cost as much as the select.
+class borrowed_chan {
+ public:
+  explicit borrowed_chan(const chan_ref& c) noexcept : c_(c.get()) {}
+  hchan* get() const noexcept { return c_; }
+
+ private:
+  hchan* c_;
+};
+
+/// How a case holds a channel that it was given as a Chan.
+template <class Chan>
+using held_chan = std::conditional_t<std::is_lvalue_reference_v<Chan>, borrowed_chan, chan_ref>;
+
+template <class Chan>
+using value_of = typename std::remove_cvref_t<Chan>::value_type;
+
+template <class T, class F, class Held>
 struct recv_case {
-  chan_ref c;
+  Held c;
   F handler;
   element_slot<T> slot;
   select_op op() { return {case_kind::receive, c.get(), slot.raw}; }
@@ -58,9 +75,9 @@ struct recv_case {
   }
 };
 
-template <class T, class F>
+template <class T, class F, class Held>
 struct send_case {
-  chan_ref c;
+  Held c;
   T value;
   F handler;
   select_op op() { return {case_kind::send, c.get(), std::addressof(value)}; }
@@ -91,20 +108,23 @@ concept select_part = requires(Case c) {
 }  // namespace detail
 
 /// Receive from c, then call f(std::optional<T>), nullopt if it is closed and drained, or f(). A nil channel is never
-/// ready.
+/// ready. A case that is kept in a variable must not outlive the channel variable that it was made from; a select_case
+/// may.
 template <class Chan, class F = detail::no_handler>
-requires std::is_convertible_v<Chan, recv_chan<typename Chan::value_type>>
-auto on_recv(const Chan& c, F f = {}) {
-  return detail::recv_case<typename Chan::value_type, F>{detail::chan_access::ref(c), std::move(f), {}};
+requires std::is_convertible_v<Chan, recv_chan<detail::value_of<Chan>>>
+auto on_recv(Chan&& c, F f = {}) {
+  using held = detail::held_chan<Chan>;
+  return detail::recv_case<detail::value_of<Chan>, F, held>{held(detail::chan_access::ref(c)), std::move(f), {}};
 }
 
 /// Send v on c, then call f(). v is moved out of the case only if the case wins. A closed channel makes select() throw
-/// closed_channel if the case is chosen.
+/// closed_channel if the case is chosen. What is said of a variable in on_recv() holds here too.
 template <class Chan, class V, class F = detail::no_handler>
-requires std::is_convertible_v<Chan, send_chan<typename Chan::value_type>>
-auto on_send(const Chan& c, V&& v, F f = {}) {
-  using value = typename Chan::value_type;
-  return detail::send_case<value, F>{detail::chan_access::ref(c), value(std::forward<V>(v)), std::move(f)};
+requires std::is_convertible_v<Chan, send_chan<detail::value_of<Chan>>>
+auto on_send(Chan&& c, V&& v, F f = {}) {
+  using held = detail::held_chan<Chan>;
+  using value = detail::value_of<Chan>;
+  return detail::send_case<value, F, held>{held(detail::chan_access::ref(c)), value(std::forward<V>(v)), std::move(f)};
 }
 
 /// If no other case can go on at once: call f(). Go: default.
@@ -152,10 +172,11 @@ class select_case {
   };
   template <class Case>
   struct part_of final : part {
-    explicit part_of(Case from) : c(std::move(from)) {}
+    explicit part_of(Case from) : c(std::move(from)), channel(detail::chan_ref::shared(c.op().c)) {}
     detail::select_op op() override { return c.op(); }
     void run(bool received) override { c.run(received); }
     Case c;
+    detail::chan_ref channel;  // the case may have borrowed it
   };
   std::unique_ptr<part> part_;
 };
