@@ -52,7 +52,7 @@ TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 LINT_DEPS  := $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy
 
-.PHONY: help run test sanitize bench bench-scale install uninstall format lint clean deps
+.PHONY: help run test sanitize bench bench-scale doc install uninstall format lint clean deps
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -87,6 +87,13 @@ bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
 bench-scale: ## how the costs grow with goroutines, Ps and timers
 	@$(MAKE) --no-print-directory bench BENCH_ARGS='--scale $(BENCH_ARGS)'
 
+doc: ## the reference of the public headers, in build/doc; a name without a docstring is an error
+	@$(need) doxygen
+	@mkdir -p $(BUILD)/doc
+	@{ cat .doxygen; printf '%s\n' 'PROJECT_NUMBER = $(VERSION)' 'INPUT = $(HEADERS)' 'OUTPUT_DIRECTORY = $(BUILD)/doc'; } | \
+	  doxygen -
+	@echo 'Read $(BUILD)/doc/index.html'
+
 install: ## install headers, libraries, command and man page; PREFIX=/usr/local DESTDIR=
 	@$(need) $(RUN_DEPS)
 	@$(build_with) CONFIG=release libraries command
@@ -112,7 +119,7 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 deps: ## install every package that any target needs
-	@$(need) $(LINT_DEPS)
+	@$(need) $(LINT_DEPS) doxygen
 
 sources = find runtime numa tools tests -name '*.cpp' -print0 -o -name '*.h' -print0
 changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-files -z --others --exclude-standard; }

@@ -108,4 +108,9 @@ bool call_timer_reset(call_timer* t, std::int64_t when) {
   return pending;
 }
 
+void call_timer_fire(call_timer* t) {
+  t->references.fetch_add(1, std::memory_order_relaxed);
+  fire(t);
+}
+
 }  // namespace weft::detail

@@ -57,6 +57,7 @@ hchan* chan_make(const element_type* type, std::size_t capacity) {
 }
 
 void chan_free(hchan* c) noexcept {
+  if (c->type->release) return c->type->release(c);
   for (std::size_t n = c->count.load(std::memory_order_relaxed); n > 0; --n) {
     destroy_element(c, slot(c, c->recv_index));
     advance(c, c->recv_index);

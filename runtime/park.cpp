@@ -44,6 +44,7 @@ void sample_ready(p* pp, g* gp) {
 // The rare half of enter(): this goroutine has had its time slice, or must go on unwinding.
 caller enter_slow(m* mp) {
   g* const gp = mp->curg;
+  if (gp == &mp->g0) return {mp, gp};  // a timer's function is started: the scheduler itself never yields
   if (left_behind(mp->run)) abandon(mp);
   if (gp->goexiting && std::uncaught_exceptions() == 0) throw goexit_signal{};
   if (mp->held->preempt.load(std::memory_order_relaxed)) {

@@ -28,15 +28,23 @@ struct unit {
   friend bool operator==(unit, unit) = default;
 };
 
-enum class recv_status { received, empty, closed };
+/// What try_recv() found.
+enum class recv_status {
+  received,  ///< a value
+  empty,     ///< none at the moment
+  closed     ///< none ever again: the channel is closed and drained
+};
 
+/// What try_recv() returns.
 template <class T>
 struct try_recv_result {
-  recv_status status;
-  std::optional<T> value;
+  recv_status status;      ///< how it went
+  std::optional<T> value;  ///< the value, if one was received
 };
 
 namespace detail {
+
+struct hchan;
 
 /// How to move and destroy an element; trivially copyable ones are moved by memcpy (move_construct is null).
 struct element_type {
@@ -44,6 +52,8 @@ struct element_type {
   std::size_t align;
   void (*move_construct)(void* to, void* from);  // also destroys nothing: `from` stays a moved-from object
   void (*destroy)(void* element);
+  void (*release)(hchan* c) noexcept =
+      nullptr;  // for channels that are part of something else: instead of freeing them
 };
 
 template <class T>
@@ -125,7 +135,7 @@ class chan;
 template <class T>
 class recv_chan {
  public:
-  using value_type = T;
+  using value_type = T;  ///< what comes out
   recv_chan() = default;
 
   /// Parks until a value comes and returns it; nullopt once the channel is closed and drained. Nil: for ever.
@@ -143,36 +153,47 @@ class recv_chan {
   }
   /// Elements in the buffer now. Nil: 0.
   std::size_t len() const { return c_.get() ? c_.get()->count.load(std::memory_order_relaxed) : 0; }
+  /// Elements that the buffer has room for. Nil: 0.
   std::size_t cap() const { return c_.get() ? c_.get()->capacity : 0; }
+  /// Not nil.
   explicit operator bool() const { return c_.get() != nullptr; }
+  /// The same channel.
   friend bool operator==(const recv_chan& a, const recv_chan& b) { return a.c_.get() == b.c_.get(); }
 
   /// Receives until the channel is closed and drained.
   class iterator {
    public:
-    using value_type = T;
-    using difference_type = std::ptrdiff_t;
-    using iterator_category = std::input_iterator_tag;
+    using value_type = T;                               ///< what comes out
+    using difference_type = std::ptrdiff_t;             ///< of no use
+    using iterator_category = std::input_iterator_tag;  ///< each value comes once
     iterator() = default;
+    /// Receives the first value.
     explicit iterator(const recv_chan* c) : c_(c) { ++*this; }
+    /// The value, which may be moved out.
     T&& operator*() const { return std::move(*value_); }
+    /// Receives the next value.
     iterator& operator++() {
       value_ = c_->recv();
       return *this;
     }
+    /// The same.
     void operator++(int) { ++*this; }
+    /// The channel is closed and drained.
     bool operator==(std::default_sentinel_t) const { return !value_.has_value(); }
 
    private:
     const recv_chan* c_ = nullptr;
     mutable std::optional<T> value_;
   };
+  /// for (T v : c): receives until the channel is closed and drained.
   iterator begin() const { return iterator(this); }
+  /// The end that begin() comes to.
   std::default_sentinel_t end() const { return {}; }
 
  protected:
+  /// For chan.
   explicit recv_chan(detail::chan_ref c) : c_(std::move(c)) {}
-  detail::chan_ref c_;
+  detail::chan_ref c_;  ///< null: nil
   friend class chan<T>;
   friend struct detail::chan_access;
 };
@@ -181,7 +202,7 @@ class recv_chan {
 template <class T>
 class send_chan {
  public:
-  using value_type = T;
+  using value_type = T;  ///< what goes in
   send_chan() = default;
 
   /// Sends v, parking until a receiver or room takes it. Throws closed_channel ("send on closed channel"), also when
@@ -189,6 +210,7 @@ class send_chan {
   void send(T v) const { detail::chan_send(c_.get(), std::addressof(v)); }
   /// Sends if that can be done at once; false: it would block, and the value is untouched.
   bool try_send(T&& v) const { return detail::chan_try_send(c_.get(), std::addressof(v)); }
+  /// The same with a copy.
   bool try_send(const T& v) const requires std::is_copy_constructible_v<T> {
     T copy(v);
     return detail::chan_try_send(c_.get(), std::addressof(copy));
@@ -196,9 +218,13 @@ class send_chan {
   /// Closes the channel: receivers drain it and then get nullopt, senders get closed_channel. Throws closed_channel
   /// ("close of closed channel") or nil_channel.
   void close() const { detail::chan_close(c_.get()); }
+  /// As recv_chan's.
   std::size_t len() const { return c_.get() ? c_.get()->count.load(std::memory_order_relaxed) : 0; }
+  /// As recv_chan's.
   std::size_t cap() const { return c_.get() ? c_.get()->capacity : 0; }
+  /// Not nil.
   explicit operator bool() const { return c_.get() != nullptr; }
+  /// The same channel.
   friend bool operator==(const send_chan& a, const send_chan& b) { return a.c_.get() == b.c_.get(); }
 
  private:
@@ -213,20 +239,26 @@ class send_chan {
 template <class T>
 class chan : public recv_chan<T> {
  public:
-  using value_type = T;
+  using value_type = T;  ///< what goes in and comes out
   chan() = default;
+  /// For make_chan().
   explicit chan(detail::hchan* adopted) : recv_chan<T>(detail::chan_ref(adopted)) {}
 
+  /// The sending view.
   operator send_chan<T>() const { return send_chan<T>(this->c_); }
 
   /// As send_chan's.
   void send(T v) const { detail::chan_send(this->c_.get(), std::addressof(v)); }
+  /// As send_chan's.
   bool try_send(T&& v) const { return detail::chan_try_send(this->c_.get(), std::addressof(v)); }
+  /// As send_chan's.
   bool try_send(const T& v) const requires std::is_copy_constructible_v<T> {
     T copy(v);
     return detail::chan_try_send(this->c_.get(), std::addressof(copy));
   }
+  /// As send_chan's.
   void close() const { detail::chan_close(this->c_.get()); }
+  /// The same channel.
   friend bool operator==(const chan& a, const chan& b) { return a.c_.get() == b.c_.get(); }
 };
 

@@ -104,6 +104,7 @@ template <class F, class... A>
   detail::newproc_start(fresh.g, &detail::closure_main<closure>);
 }
 
+/// The same with default options.
 template <class F, class... A>
 requires(!std::is_same_v<std::decay_t<F>, go_options>) [[gnu::always_inline]] inline void go(F&& f, A&&... args) {
   weft::go(go_options{}, std::forward<F>(f), std::forward<A>(args)...);
@@ -133,6 +134,7 @@ int run(run_options options, F&& main_fn) {
   return main_call.result;
 }
 
+/// The same with default options.
 template <class F>
 int run(F&& main_fn) {
   return weft::run(run_options{}, std::forward<F>(main_fn));
@@ -190,10 +192,12 @@ class goroutine_local {
   goroutine_local(const goroutine_local&) = delete;
   goroutine_local& operator=(const goroutine_local&) = delete;
 
+  /// This goroutine's T. The reference is good until the goroutine ends; do not keep it for another one.
   T& operator*() {
     return *static_cast<T*>(detail::goroutine_local_get(
         this, []() -> void* { return new T(); }, [](void* value) { delete static_cast<T*>(value); }));
   }
+  /// The same.
   T* operator->() { return std::addressof(**this); }
 };
 

@@ -156,12 +156,14 @@ requires(detail::select_part<std::remove_cvref_t<Case>>&&...) std::size_t select
 /// (a send case has given its value away once it has won). Go: reflect.SelectCase.
 class select_case {
  public:
+  /// Takes over what on_recv(), on_send(), otherwise() or on_timeout() made.
   template <class Case>
   requires(detail::select_part<Case> && !std::is_same_v<Case, select_case>) select_case(Case c)
       : part_(std::make_unique<part_of<Case>>(std::move(c))) {}
 
-  /// For select().
+  /// For select(): what to wait for.
   detail::select_op op() { return part_->op(); }
+  /// For select(): calls the handler.
   void run(bool received) { part_->run(received); }
 
  private:

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <weft/runtime.h>
+#include <weft/task_group.h>
 #include <weft/wait_list.h>
 
 namespace weft {
@@ -20,13 +21,16 @@ class mutex {
   mutex(const mutex&) = delete;
   mutex& operator=(const mutex&) = delete;
 
+  /// Parks until the mutex is free, and takes it. Go: Mutex.Lock.
   void lock() {
     detail::scheduling_point();
     std::uint32_t free = 0;
     if (!state_.compare_exchange_strong(free, kLocked, std::memory_order_acquire, std::memory_order_relaxed))
       lock_slow();
   }
+  /// Takes it if it is free. Go: Mutex.TryLock.
   bool try_lock() noexcept;
+  /// Lets the next one have it; any goroutine or thread may, not only the one that took it. Go: Mutex.Unlock.
   void unlock() {
     const std::uint32_t left = state_.fetch_sub(kLocked, std::memory_order_release) - kLocked;
     if (left != 0) unlock_slow(left);
@@ -51,6 +55,7 @@ class wait_group {
   /// Adds n, which may be negative, to the counter; at zero all waiters go on. Throws `error` below zero
   /// ("sync: negative WaitGroup counter") and when it races with wait() from zero.
   void add(int n);
+  /// add(-1).
   void done() { add(-1); }
   /// Parks until the counter is zero.
   void wait();
@@ -80,6 +85,7 @@ class wait_group {
 /// A counting semaphore; waiters are served in order of arrival.
 class semaphore {
  public:
+  /// n may be taken at the same time.
   explicit semaphore(std::ptrdiff_t n) : count_(n) {}
   semaphore(const semaphore&) = delete;
   semaphore& operator=(const semaphore&) = delete;

@@ -17,7 +17,9 @@
 
 namespace weft {
 
+/// All of weft's times are of this clock.
 using clock = std::chrono::steady_clock;
+/// A time of weft::clock.
 using time_point = clock::time_point;
 
 namespace detail {
@@ -33,6 +35,7 @@ call_timer* call_timer_make(call_fn call, call_fn drop, void* closure);
 void call_timer_drop(call_timer* t) noexcept;
 bool call_timer_stop(call_timer* t);
 bool call_timer_reset(call_timer* t, std::int64_t when);
+void call_timer_fire(call_timer* t);  // now, whatever its time
 std::int64_t now_ns() noexcept;
 
 /// A duration in nanoseconds, rounded up, held within int64: "huge" means never.
@@ -148,7 +151,9 @@ class ticker {
     const std::int64_t ns = detail::interval(d);
     c_ = detail::chan_ref(detail::time_chan_make(detail::deadline_after(ns), ns));
   }
+  /// The other one has no channel after that.
   ticker(ticker&&) noexcept = default;
+  /// The same.
   ticker& operator=(ticker&&) noexcept = default;
 
   /// No more ticks, and none of before comes out of the channel, which stays open.

@@ -3,9 +3,13 @@
 #pragma once
 
 #include <weft/chan.h>
+#include <weft/context.h>
 #include <weft/error.h>
 #include <weft/metrics.h>
 #include <weft/runtime.h>
 #include <weft/select.h>
 #include <weft/sync.h>
 #include <weft/time.h>
+
+/// Goroutines, channels, and what goes with them.
+namespace weft {}
