@@ -15,8 +15,7 @@ namespace weft::detail {
 struct call_timer : rt::heap_timer {
   call_timer(call_fn fn, call_fn destroy, void* data)
       : heap_timer(expire), call(fn), drop(destroy), closure(data), run(rt::sched.run.load(std::memory_order_relaxed)) {
-    of_run = false;
-    outside_runs = !rt::sched.active.load(std::memory_order_acquire);
+    end = rt::sched.active.load(std::memory_order_acquire) ? rt::at_end::expires : rt::at_end::goes_on;
   }
   ~call_timer() { drop(closure); }
   static rt::expiry expire(heap_timer& t);
@@ -26,7 +25,6 @@ struct call_timer : rt::heap_timer {
   const call_fn call, drop;
   void* const closure;
   const std::uint32_t run;
-  bool outside_runs;
 };
 
 }  // namespace weft::detail
@@ -47,31 +45,38 @@ struct call {
   call_timer* timer;
 };
 
-// In a goroutine; a timer that was made outside of any run() has none while there is none, and gets a thread. One whose
-// run() is over is forgotten.
+// A timer that was made outside of any run() goes on for ever; any other ends with its run().
+bool over(const call_timer& t) {
+  return t.end != at_end::goes_on &&
+         (!sched.active.load(std::memory_order_acquire) || t.run != sched.run.load(std::memory_order_relaxed));
+}
+
+// False: there is no run() any more.
+bool start_goroutine(call& one) {
+  try {
+    weft::go(std::move(one));
+  } catch (const error&) {
+    return false;
+  }
+  return true;
+}
+
+// In a goroutine; a timer that goes on has none while there is no run(), and gets a thread.
 void fire(void* argument) {
   call one(static_cast<call_timer*>(argument));
-  const call_timer& t = *one.timer;
-  const bool active = sched.active.load(std::memory_order_acquire);
+  if (over(*one.timer)) return;
   try {
-    if (active && (t.outside_runs || t.run == sched.run.load(std::memory_order_relaxed)))
-      weft::go(std::move(one));
-    else if (t.outside_runs)
-      std::thread(std::move(one)).detach();
+    if (sched.active.load(std::memory_order_acquire) && start_goroutine(one)) return;
+    if (one.timer->end == at_end::goes_on) std::thread(std::move(one)).detach();
   } catch (const std::exception& e) {
     fatal_throw("", std::string("no goroutine for a timer's function: ") + e.what());
   }
 }
 
-caller this_caller() {
-  m* const mp = this_m();
-  return {mp && mp->held && !mp->in_syscall ? mp : nullptr, nullptr};
-}
-
 void start(call_timer* t, std::int64_t when) {
-  if (when == kNever) return;
+  if (over(*t)) return;
   t->references.fetch_add(1, std::memory_order_relaxed);
-  arm(this_caller(), *t, when);
+  arm(any_caller(), *t, when);
 }
 
 bool stop(call_timer* t) {
@@ -104,7 +109,7 @@ bool call_timer_stop(call_timer* t) {
 bool call_timer_reset(call_timer* t, std::int64_t when) {
   rt::lock_guard hold(t->lock);
   const bool pending = stop(t);
-  start(t, when);
+  start(t, before_never(when));
   return pending;
 }
 

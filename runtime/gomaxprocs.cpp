@@ -95,11 +95,21 @@ void start_ps(int n) {
   }
 }
 
-// What goroutines waited for is forgotten with them; the rest outlives the run().
+void end_timers(timer_heap& heap) {
+  std::vector<expiry> due;
+  {
+    lock_guard hold(heap.lock);
+    due = heap.take_ended();
+  }
+  for (const expiry& each : due) act_on(each);
+}
+
+// What goroutines waited for is forgotten with them, calls are called off; the rest outlives the run().
 void hand_down_timers(p* pp) {
+  end_timers(pp->timers);
   lock_guard from(pp->timers.lock);
   lock_guard to(foreign_heap.lock);
-  pp->timers.move_to(foreign_heap, false);
+  pp->timers.hand_down(foreign_heap);
 }
 
 void delete_ps() {
@@ -114,6 +124,7 @@ void delete_ps() {
     delete pp;
   }
   for (const auto& c : sched.cpus) c->nps.store(0, std::memory_order_relaxed);
+  end_timers(foreign_heap);
   poke_foreign_sleepers();
 }
 
@@ -123,7 +134,7 @@ void drain(p* pp) {
   {
     lock_guard from(pp->timers.lock);
     lock_guard to(heir->timers.lock);
-    pp->timers.move_to(heir->timers, true);
+    pp->timers.move_to(heir->timers);
   }
 }
 

@@ -55,7 +55,7 @@ caller enter_slow(m* mp) {
 }
 
 // The set lies on the stack of the goroutine that waits. That one takes each of these locks before it returns, but for
-// the one of the channel that woke it, so the set is there until the last is released.
+// the one under which it was woken, so the set is there until the last is released.
 void unlock_all(const lock_set& set) {
   core_lock* const* lock = set.locks;
   for (std::size_t n = set.n; n > 0; --n) (*lock++)->unlock();
@@ -100,10 +100,7 @@ void ready_slow(g* gp) {
   wakep_foreign();
 }
 
-void ready(g* gp) {
-  m* const mp = this_m();
-  ready({mp && mp->held && !mp->in_syscall ? mp : nullptr, nullptr}, gp);
-}
+void ready(g* gp) { ready(any_caller(), gp); }
 
 void runqput(p* pp, g* gp) {
   g_queue::overflow spill;

@@ -38,6 +38,13 @@ inline caller enter_nopark() {
   return {mp, mp->curg};
 }
 
+/// For what any thread may do, also an M on g0, and what neither parks nor throws: stopping, starting and running
+/// timers.
+inline caller any_caller() {
+  m* const mp = this_m();
+  return {mp && mp->held && !mp->in_syscall && !left_behind(mp->run) ? mp : nullptr, nullptr};
+}
+
 inline void prepare_to_park(g* gp, wait_reason reason) {
   gp->reason.store(reason, std::memory_order_relaxed);
   gp->wait_since.store(sched.coarse_now.load(std::memory_order_relaxed), std::memory_order_relaxed);

@@ -136,6 +136,7 @@ void schedule(m* mp) {
     hardware::light_barrier();  // the same
     if (left_behind(mp->run)) {
       mp->scheduling.store(true, std::memory_order_release);
+      if (!gp->stk) destroy_unstarted(gp);
       return;
     }
     begin_run(pp, gp, inherits);

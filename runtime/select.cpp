@@ -173,7 +173,7 @@ class selecting {
       enqueue(op.kind == case_kind::send ? op.c->senders : op.c->receivers, &w);
       if (op.c->source) await_time(who_, op.c);
     }
-    if (deadline_ != kNever) arm(who_, limit, deadline_);
+    if (deadline_ != kNever) locks_[locked_.n++] = &arm_to_park(who_, limit, deadline_);
     park_all(who_, locked_, wait_reason::select);
     if (deadline_ != kNever) disarm(limit);
     who_ = enter_nopark();

@@ -66,6 +66,14 @@ void relieve(monitor& mon, p* pp) {
   while (pp->runq.rob(gp) == g_queue::steal_result::stolen) globrunqput(gp);
 }
 
+// Busy meanwhile, for the deadlock detector: what is taken out of a heap is nowhere for a moment.
+void run_others_timers(timer_heap& heap, std::int64_t now) {
+  if (heap.first_when() > now - kMillisecond) return;
+  sched.gate.begin_busy();
+  run_timers(heap, now);
+  if (sched.gate.settle()) check_dead();
+}
+
 void watch_slice(monitor& mon, p* pp, p_watch& watch, std::int64_t now) {
   const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
@@ -80,11 +88,12 @@ void watch_slice(monitor& mon, p* pp, p_watch& watch, std::int64_t now) {
   // listen, they are run here.
   const std::int64_t due = pp->timers.first_when();
   if (due <= now) pp->preempt.store(true, std::memory_order_relaxed);
-  if (due <= now - kMillisecond) run_timers(pp->timers, now);
+  run_others_timers(pp->timers, now);
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {
   bool useful = false;
+  run_others_timers(foreign_heap, now);
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
     p* const pp = p_at(i);

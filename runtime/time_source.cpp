@@ -9,11 +9,6 @@
 namespace weft::rt {
 namespace {
 
-caller this_caller() {
-  m* const mp = this_m();
-  return {mp && mp->held && !mp->in_syscall ? mp : nullptr, nullptr};
-}
-
 void start(caller who, time_source& source) {
   if (source.due == kNever) return;
   source.armed = true;
@@ -34,13 +29,13 @@ void drop(hchan* c) { detail::chan_ref last(c); }
 // The time has come: the first that waits gets the value. If it was moved meanwhile, it starts again.
 void fire(void* argument) {
   auto* const c = static_cast<hchan*>(argument);
-  const caller who = this_caller();
+  const caller who = any_caller();
   wake_list wake;
   {
     lock_guard hold(c->lock);
     stop(*c->source);
     while (c->source->due <= nanotime()) {
-      waiter* const receiver = take_first(c->receivers);
+      waiter* const receiver = take_receiver(c);
       if (!receiver) break;
       receiver->success = take_time(c, receiver->element);
       wake.add(receiver);
@@ -90,7 +85,7 @@ hchan* time_chan_make(std::int64_t due, std::int64_t period) {
   hchan* const c = chan_make(&kElementType<time_point>, 0);
   chan_ref guard(c);
   c->source = new time_source(c);
-  c->source->due = due;
+  c->source->due = before_never(due);
   c->source->period = period;
   c->references.fetch_add(1, std::memory_order_relaxed);
   return c;
@@ -104,11 +99,11 @@ bool time_chan_stop(hchan* c) {
 
 bool time_chan_reset(hchan* c, std::int64_t due, std::int64_t period) {
   rt::lock_guard hold(c->lock);
-  const bool pending = std::exchange(c->source->due, due) != kNever;
+  const bool pending = std::exchange(c->source->due, before_never(due)) != kNever;
   c->source->period = period;
-  if (due != kNever && c->source->armed && move_timer(*c->source, due)) return pending;
+  if (c->source->armed && move_timer(*c->source, c->source->due)) return pending;
   stop(*c->source);
-  start_if_awaited(this_caller(), c);
+  start_if_awaited(any_caller(), c);
   return pending;
 }
 

@@ -21,7 +21,7 @@ namespace weft::rt {
 struct caller;
 
 struct time_source : heap_timer {
-  explicit time_source(detail::hchan* channel) : heap_timer(expire), c(channel) { of_run = false; }
+  explicit time_source(detail::hchan* channel) : heap_timer(expire), c(channel) { end = at_end::goes_on; }
   static expiry expire(heap_timer& t);
 
   detail::hchan* const c;

@@ -6,6 +6,7 @@
 #include "runtime/timers.h"
 
 #include <array>
+#include <iterator>
 #include <new>
 
 #include "runtime/barrier.h"
@@ -20,11 +21,24 @@ namespace {
 // Statics that outlive every thread.
 auto& p_heaps = *new std::array<std::atomic<timer_heap*>, kMaxPs>{};
 
-void announce(timer_heap& heap, std::int64_t when) {
-  if (&heap == &foreign_heap)
-    poke_foreign_sleepers();
-  else
-    poke_timekeeper(when);
+timer_heap& heap_for(caller who) { return who.mp ? who.mp->held->timers : foreign_heap; }
+
+// Under the heap's lock. True: it is due before everything else there.
+bool add_to(timer_heap& heap, heap_timer& t, std::int64_t when) {
+  const bool first = when < heap.first_when();
+  t.when = when;
+  try {
+    heap.add(t);
+  } catch (const std::bad_alloc&) {
+    fatal_throw("", "out of memory: no room for a timer");
+  }
+  return first;
+}
+
+// Whoever may sleep too long is told. Ps look after the foreign heap as well: perhaps no foreign thread is parked.
+void announce(const timer_heap& heap, std::int64_t when) {
+  if (&heap == &foreign_heap) poke_foreign_sleepers();
+  poke_timekeeper(when);
 }
 
 void sleep_on(caller who, std::int64_t when) {
@@ -41,11 +55,16 @@ void sleep_on(caller who, std::int64_t when) {
   park(who, heap.lock, wait_reason::sleep);
 }
 
-// A foreign thread has no P: it sleeps by itself.
-void foreign_sleep(std::int64_t when) {
-  std::atomic<std::uint32_t> word{0};
-  while (futex_wait(word, 0, when)) {
+// As any foreign thread that waits it runs the timers of the foreign heap meanwhile, its own among them.
+void foreign_sleep(g* gp, std::int64_t when) {
+  foreign_heap.lock.lock();
+  try {
+    foreign_heap.push_sleeper(gp, when);
+  } catch (...) {
+    foreign_heap.lock.unlock();
+    throw;
   }
+  foreign_park_on(gp, foreign_heap.lock, wait_reason::sleep);
 }
 
 // Locks the heap that t is in or was in last; null: it was in none yet.
@@ -75,19 +94,22 @@ void run_timers(timer_heap& heap, std::int64_t now) {
     heap.lock.lock();
     const bool any = heap.pop_due(now, due);
     heap.lock.unlock();
-    if (!any) continue;
-    if (due.wake) ready(due.wake);
-    if (due.call) due.call(due.argument);
+    if (any) act_on(due);
   }
 }
 
+void act_on(const expiry& due) {
+  if (due.wake) ready(due.wake);
+  if (due.call) due.call(due.argument);
+}
+
+// Timers that change heaps go to the P of number 0 or to the foreign heap: these are looked at last, so none is missed.
 std::int64_t next_timer() {
-  std::int64_t first = foreign_heap.first_when();
-  const int n = sched.nps.load(std::memory_order_acquire);
-  for (int i = 0; i < n; ++i)
+  std::int64_t first = kNever;
+  for (int i = sched.nps.load(std::memory_order_acquire) - 1; i >= 0; --i)
     first =
         std::min(first, sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->timers.first_when());
-  return first;
+  return std::min(first, foreign_heap.first_when());
 }
 
 void poke_timekeeper(std::int64_t when) {
@@ -102,19 +124,21 @@ void poke_timekeeper(std::int64_t when) {
 }
 
 void arm(caller who, heap_timer& t, std::int64_t when) {
-  timer_heap& heap = who.mp ? who.mp->held->timers : foreign_heap;
+  timer_heap& heap = heap_for(who);
   bool first;
   {
     lock_guard hold(heap.lock);
-    first = when < heap.first_when();
-    t.when = when;
-    try {
-      heap.add(t);
-    } catch (const std::bad_alloc&) {
-      fatal_throw("", "out of memory: no room for a timer");
-    }
+    first = add_to(heap, t, when);
   }
   if (first) announce(heap, when);
+}
+
+core_lock& arm_to_park(caller who, heap_timer& t, std::int64_t when) {
+  timer_heap& heap = heap_for(who);
+  heap.lock.lock();
+  // A foreign thread looks for itself how long it may sleep.
+  if (add_to(heap, t, when) && who.mp) poke_timekeeper(when);
+  return heap.lock;
 }
 
 bool disarm(heap_timer& t) {
@@ -160,8 +184,9 @@ bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::
   time_limit limit(who.gp);
   w.race = &limit.race;
   enqueue(queue, &w);
-  arm(who, limit, when);
-  park(who, lock, reason);
+  core_lock* locks[] = {&lock, &arm_to_park(who, limit, when)};
+  const lock_set locked{locks, std::size(locks)};
+  park_all(who, locked, reason);
   disarm(limit);
   if (limit.race.load(std::memory_order_acquire) == &w) return true;
   lock_guard hold(lock);
@@ -181,7 +206,7 @@ void sleep_until_ns(std::int64_t when) {
   if (who.mp)
     rt::sleep_on(who, when);
   else
-    rt::foreign_sleep(when);
+    rt::foreign_sleep(who.gp, when);
 }
 
 }  // namespace weft::detail

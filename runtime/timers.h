@@ -10,7 +10,7 @@
 // kept alive by a timer that nobody wants. Go leaves it in as a zombie, because its timers have locks of their own and
 // taking one out would need two; here the heap's lock is the timer's.
 //
-// Heaps outlive Ps and runs (timer_heaps() below), so a timer's heap can be locked at any time. One more heap belongs
+// Heaps outlive Ps and runs (heap_of_p() below), so a timer's heap can be locked at any time. One more heap belongs
 // to foreign threads (see foreign.cpp), and takes over what is left at the end of a run().
 #pragma once
 
@@ -36,6 +36,10 @@ struct expiry {
   void* argument = nullptr;
 };
 
+/// What becomes of a timer at the end of the run() in whose heaps it is: it lies on a goroutine's stack and is
+/// forgotten; it expires; or it goes on, in the foreign heap.
+enum class at_end : std::uint8_t { forgotten, expires, goes_on };
+
 struct heap_timer {
   static constexpr std::size_t kNotInHeap = SIZE_MAX;
   /// Called under the heap's lock when the timer is due and has been taken out; may not lock anything.
@@ -49,7 +53,7 @@ struct heap_timer {
   std::atomic<timer_heap*> heap{nullptr};  // the one it is or was in; changed under the locks of both
   std::int64_t when = kNever;              // guarded by the heap's lock while it is in one
   std::size_t place = kNotInHeap;          // guarded by the heap's lock
-  bool of_run = true;                      // lies on a goroutine's stack: forgotten at the end of the run()
+  at_end end = at_end::forgotten;          // what the end of the run() means
 };
 
 class timer_heap {
@@ -101,16 +105,30 @@ class timer_heap {
     publish();
     return false;
   }
-  /// Moves everything to `to`, whose lock is held too; leaves out what belongs to goroutines unless they go on.
-  void move_to(timer_heap& to, bool run_goes_on) {
-    for (const entry& e : heap_) {
-      heap_timer* const t = e.removable();
-      if (!run_goes_on && (!t || t->of_run)) continue;
-      if (t) t->heap.store(&to, std::memory_order_release);
-      to.push(e);
-    }
+  /// Moves everything to `to`, whose lock is held too.
+  void move_to(timer_heap& to) {
+    for (const entry& e : heap_) move(e, to);
     heap_.clear();
     publish();
+  }
+  /// The run() is over: moves what goes on to `to`, whose lock is held too, and forgets the rest.
+  void hand_down(timer_heap& to) {
+    for (const entry& e : heap_)
+      if (const heap_timer* const t = e.removable(); t && t->end == at_end::goes_on) move(e, to);
+    heap_.clear();
+    publish();
+  }
+  /// The run() is over: takes out all that expires then.
+  std::vector<expiry> take_ended() {
+    std::vector<heap_timer*> ended;
+    for (const entry& e : heap_)
+      if (heap_timer* const t = e.removable(); t && t->end == at_end::expires) ended.push_back(t);
+    std::vector<expiry> due;
+    for (heap_timer* t : ended) {
+      remove(*t);
+      due.push_back(t->expire(*t));
+    }
+    return due;
   }
 
  private:
@@ -123,6 +141,11 @@ class timer_heap {
     heap_timer* removable() const { return what & kSleeper ? nullptr : reinterpret_cast<heap_timer*>(what); }
     g* sleeper() const { return reinterpret_cast<g*>(what & ~kSleeper); }
   };
+
+  static void move(const entry& e, timer_heap& to) {
+    if (heap_timer* const t = e.removable()) t->heap.store(&to, std::memory_order_release);
+    to.push(e);
+  }
 
   void publish() { first_when_.store(heap_.empty() ? kNever : heap_.front().when, std::memory_order_release); }
 
@@ -171,6 +194,12 @@ class timer_heap {
   std::atomic<std::int64_t> first_when_{kNever};
 };
 
+/// Without a lock.
+void act_on(const expiry& due);
+
+/// What a timer that is set for `when` is due at: one that is never due is pending all the same.
+inline std::int64_t before_never(std::int64_t when) { return std::min(when, kNever - 1); }
+
 /// The heap of the P of this number; made at the first call, never deleted.
 timer_heap& heap_of_p(int id);
 /// The heap of foreign threads.
@@ -180,6 +209,9 @@ extern timer_heap& foreign_heap;
 /// that runs out is fatal. A channel's or wait list's lock may be held.
 struct caller;
 void arm(caller who, heap_timer& t, std::int64_t when);
+/// As arm(), for one that wakes the caller: its heap stays locked. The caller parks with the lock that is returned in
+/// its set, so that the timer cannot expire, and wake it, before its context is saved.
+core_lock& arm_to_park(caller who, heap_timer& t, std::int64_t when);
 /// Takes t out of its heap. False: it was in none, so it has expired, is about to, or was never started.
 bool disarm(heap_timer& t);
 /// Changes the time of t if it is in a heap, else returns false.

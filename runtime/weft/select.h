@@ -84,6 +84,17 @@ struct send_case {
   void run(bool) { handler(); }
 };
 
+/// Refers to the value where it is, so that it is untouched unless the case wins.
+template <class T, class F, class Held>
+struct send_from_case {
+  Held c;
+  T* value;
+  F handler;
+  select_op op() { return {case_kind::send, c.get(), value}; }
+  void run(bool) { handler(); }
+  send_case<T, F, Held> with_value() && { return {std::move(c), std::move(*value), std::move(handler)}; }
+};
+
 template <class F>
 struct otherwise_case {
   F handler;
@@ -117,14 +128,19 @@ auto on_recv(Chan&& c, F f = {}) {
   return detail::recv_case<detail::value_of<Chan>, F, held>{held(detail::chan_access::ref(c)), std::move(f), {}};
 }
 
-/// Send v on c, then call f(). v is moved out of the case only if the case wins. A closed channel makes select() throw
-/// closed_channel if the case is chosen. What is said of a variable in on_recv() holds here too.
+/// Send v on c, then call f(). An lvalue is copied; an rvalue of the channel's type stays where it is, must live until
+/// select() returns, and is moved from only if the case wins. A closed channel makes select() throw closed_channel if
+/// the case is chosen. What is said of a channel variable in on_recv() holds here too.
 template <class Chan, class V, class F = detail::no_handler>
 requires std::is_convertible_v<Chan, send_chan<detail::value_of<Chan>>>
 auto on_send(Chan&& c, V&& v, F f = {}) {
   using held = detail::held_chan<Chan>;
   using value = detail::value_of<Chan>;
-  return detail::send_case<value, F, held>{held(detail::chan_access::ref(c)), value(std::forward<V>(v)), std::move(f)};
+  held channel(detail::chan_access::ref(c));
+  if constexpr (std::is_same_v<V, value> && !std::is_trivially_copyable_v<value>)
+    return detail::send_from_case<value, F, held>{std::move(channel), std::addressof(v), std::move(f)};
+  else
+    return detail::send_case<value, F, held>{std::move(channel), value(std::forward<V>(v)), std::move(f)};
 }
 
 /// If no other case can go on at once: call f(). Go: default.
@@ -153,13 +169,13 @@ requires(detail::select_part<std::remove_cvref_t<Case>>&&...) std::size_t select
 }
 
 /// Any of the cases above, for a set that is known only at run time. Movable; may be used in one select() after another
-/// (a send case has given its value away once it has won). Go: reflect.SelectCase.
+/// (a send case owns its value, and has given it away once it has won). Go: reflect.SelectCase.
 class select_case {
  public:
   /// Takes over what on_recv(), on_send(), otherwise() or on_timeout() made.
   template <class Case>
   requires(detail::select_part<Case> && !std::is_same_v<Case, select_case>) select_case(Case c)
-      : part_(std::make_unique<part_of<Case>>(std::move(c))) {}
+      : part_(part_from(std::move(c))) {}
 
   /// For select(): what to wait for.
   detail::select_op op() { return part_->op(); }
@@ -180,6 +196,14 @@ class select_case {
     Case c;
     detail::chan_ref channel;  // the case may have borrowed it
   };
+  template <class Case>
+  static std::unique_ptr<part> part_from(Case c) {
+    return std::make_unique<part_of<Case>>(std::move(c));
+  }
+  template <class T, class F, class Held>
+  static std::unique_ptr<part> part_from(detail::send_from_case<T, F, Held> c) {
+    return part_from(std::move(c).with_value());
+  }
   std::unique_ptr<part> part_;
 };
 
