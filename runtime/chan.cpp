@@ -13,7 +13,8 @@ constexpr std::size_t kMaxBytes = std::size_t{1} << 47;
 
 std::size_t alignment(const detail::element_type* type) { return std::max(type->align, alignof(hchan)); }
 
-// Releases the lock and readies who was won, at the end of an operation and when a move throws.
+// Releases the lock and readies who was won, at the end of an operation and when a move throws; unless park() does
+// that, which the analysis of locks does not follow.
 class operation {
  public:
   operation(caller who, hchan* c) : who_(who), c_(c) { c->lock.lock(); }
@@ -22,7 +23,7 @@ class operation {
   }
   operation(const operation&) = delete;
   operation& operator=(const operation&) = delete;
-  void finish() {
+  void finish() WEFT_NO_THREAD_SAFETY_ANALYSIS {
     c_->lock.unlock();
     c_ = nullptr;
     wake.ready_all(who_);
@@ -68,7 +69,7 @@ void chan_free(hchan* c) noexcept {
   ::operator delete (static_cast<void*>(c), std::align_val_t{align});
 }
 
-void chan_send(hchan* c, void* element) {
+void chan_send(hchan* c, void* element) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   const caller who = enter();
   if (!c) park_forever(who, wait_reason::chan_send_nil);
   operation op(who, c);
@@ -96,7 +97,7 @@ bool chan_try_send(hchan* c, void* element) {
   return status == chan_status::done;
 }
 
-bool chan_recv(hchan* c, void* to) {
+bool chan_recv(hchan* c, void* to) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   const caller who = enter();
   if (!c) park_forever(who, wait_reason::chan_receive_nil);
   operation op(who, c);

@@ -7,8 +7,10 @@
 // runtime at any time, whether they have done so before or not; so while there is one, there is no deadlock. sysmon
 // looks again, after 1 ms, 2 ms … 1 s, because such a thread may end without a word.
 //
-// The order of the looks: threads first, then busy and the queues again. Once no foreign thread is left only our own
-// can act, and they are all asleep if busy is still zero; so what is seen last is final.
+// From the first look to the last nobody may have been busy, not for a moment (times_busy). An M that wakes in between
+// may carry a timer, which is then in no heap, to its goroutine, or wake a foreign thread that was counted as asleep,
+// and be asleep again before the last look. So only foreign threads can have acted between the looks, and those are
+// looked at first: once none is left, what the queues show is final.
 #include <sys/stat.h>
 
 #include "runtime/proc.h"
@@ -33,12 +35,13 @@ int own_threads() {
 
 bool all_asleep() {
   if (!sched.active.load(std::memory_order_acquire) || sched.main_done.load(std::memory_order_acquire)) return false;
+  const std::uint32_t times_busy = sched.gate.times_busy();
   if (sched.gate.busy() != 0 || next_timer() != kNever) return false;
   const std::uint64_t changes = sched.foreign_changes.load(std::memory_order_seq_cst);
   const int waiting = sched.nforeign_waiting.load(std::memory_order_seq_cst);
   if (threads_of_process() - own_threads() - sched.baseline_threads - waiting > 0) return false;
   if (sched.foreign_changes.load(std::memory_order_seq_cst) != changes) return false;  // counted while one moved
-  return sched.gate.busy() == 0 && !any_work() && next_timer() == kNever;
+  return !any_work() && next_timer() == kNever && sched.gate.times_busy() == times_busy;
 }
 
 }  // namespace

@@ -24,10 +24,10 @@ namespace weft::rt {
 using detail::core_lock;
 
 template <class Lock>
-class lock_guard {
+class WEFT_SCOPED_CAPABILITY lock_guard {
  public:
-  explicit lock_guard(Lock& lock) : lock_(lock) { lock_.lock(); }
-  ~lock_guard() { lock_.unlock(); }
+  explicit lock_guard(Lock& lock) WEFT_ACQUIRE(lock) : lock_(lock) { lock_.lock(); }
+  ~lock_guard() WEFT_RELEASE() { lock_.unlock(); }
   lock_guard(const lock_guard&) = delete;
   lock_guard& operator=(const lock_guard&) = delete;
 

@@ -18,7 +18,7 @@ struct caller {
 caller enter_slow(m* mp);
 void sample_ready(p* pp, g* gp);
 void ready_slow(g* gp);
-void foreign_park_on(g* gp, core_lock& lock, wait_reason reason);
+void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) WEFT_RELEASE(lock);
 
 /// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
 inline caller enter() {
@@ -59,8 +59,9 @@ inline void park_m(caller who, core_lock* lock, after_switch after, wait_reason 
   switch_to(who.mp, who.gp, next ? next : &who.mp->g0);
 }
 
-/// Parks the caller; `lock`, under which it has queued itself, is released once its context is saved.
-inline void park(caller who, core_lock& lock, wait_reason reason) {
+/// Parks the caller; `lock`, under which it has queued itself, is released once its context is saved:
+/// not analysed, since whoever runs next does that.
+inline void park(caller who, core_lock& lock, wait_reason reason) WEFT_RELEASE(lock) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   if (!who.mp) [[unlikely]]
     return foreign_park_on(who.gp, lock, reason);
   park_m(who, &lock, after_switch::unlock, reason);
@@ -71,7 +72,7 @@ struct lock_set {
   core_lock** locks;
   std::size_t n;
 };
-void unlock_all(const lock_set& set);
+void unlock_all(const lock_set& set) WEFT_NO_THREAD_SAFETY_ANALYSIS;  // the analysis knows no sets of locks
 /// As park(), with several locks.
 void park_all(caller who, const lock_set& set, wait_reason reason);
 
@@ -86,7 +87,8 @@ struct time_limit : heap_timer {
 /// Queues the caller in `queue` as w and parks it; `lock`, which guards the queue, is released meanwhile and not held
 /// afterwards. True: it was woken; false: the time is up (kNever: never), and w is in no queue any more. Whoever wakes
 /// the queue's waiters finds them with take_first().
-bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason);
+bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason)
+    WEFT_RELEASE(lock);
 
 /// Parks it for ever (nil channels).
 [[noreturn]] void park_forever(caller who, wait_reason reason);

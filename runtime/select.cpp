@@ -85,7 +85,7 @@ bool seems_ready(const select_op& op) {
   return op.kind == case_kind::send ? may_send(op.c) : may_recv(op.c);
 }
 
-bool try_one(caller who, const select_op* ops, std::size_t n, select_result& result) {
+bool try_one(caller who, const select_op* ops, std::size_t n, select_result& result) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   std::size_t chosen = kNone;
   std::uint32_t seen = 0;
   for (std::size_t i = 0; i < n; ++i)
@@ -98,7 +98,8 @@ bool try_one(caller who, const select_op* ops, std::size_t n, select_result& res
   return false;
 }
 
-// What has not been done by try_one().
+// What has not been done by try_one(). The analysis of locks follows no sets of them: what takes or releases one here
+// is exempt.
 class selecting {
  public:
   selecting(caller who, const select_op* ops, std::size_t n)
@@ -144,7 +145,7 @@ class selecting {
       std::swap(order_[i - 1], order_[random.below(static_cast<std::uint32_t>(i))]);
   }
 
-  void lock_all() {
+  void lock_all() WEFT_NO_THREAD_SAFETY_ANALYSIS {
     for (std::size_t k = 0; k < cases_; ++k) channels_[k] = ops_[order_[k]].c;
     std::sort(channels_.begin(), channels_.begin() + cases_, std::less<>());
     hchan** const end = std::unique(channels_.begin(), channels_.begin() + cases_);
@@ -162,7 +163,7 @@ class selecting {
   }
 
   // With all locks, which it releases. False: begin anew.
-  bool wait(select_result& result) {
+  bool wait(select_result& result) WEFT_NO_THREAD_SAFETY_ANALYSIS {
     time_limit limit(who_.gp);
     for (std::size_t k = 0; k < cases_; ++k) {
       const select_op& op = ops_[order_[k]];

@@ -21,7 +21,8 @@
 namespace weft::rt {
 
 /// Finishes what an M has left: `arrived` is what jump_fcontext (or a new context's entry) got. Returns the M.
-m* finish_switch(boost::context::detail::transfer_t arrived);
+/// Not analysed: it releases a lock that the goroutine took which has been left.
+m* finish_switch(boost::context::detail::transfer_t arrived) WEFT_NO_THREAD_SAFETY_ANALYSIS;
 
 /// Gives a goroutine that starts a stack and a context that runs it. Out of memory is fatal.
 void bind_stack(m* mp, g* gp);

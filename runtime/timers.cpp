@@ -67,8 +67,9 @@ void foreign_sleep(g* gp, std::int64_t when) {
   foreign_park_on(gp, foreign_heap.lock, wait_reason::sleep);
 }
 
-// Locks the heap that t is in or was in last; null: it was in none yet.
-timer_heap* lock_heap_of(heap_timer& t) {
+// Locks the heap that t is in or was in last; null: it was in none yet. Not analysed, nor are its callers: which
+// heap it is turns out only here.
+timer_heap* lock_heap_of(heap_timer& t) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   for (;;) {
     timer_heap* const heap = t.heap.load(std::memory_order_acquire);
     if (!heap) return nullptr;
@@ -133,7 +134,7 @@ void arm(caller who, heap_timer& t, std::int64_t when) {
   if (first) announce(heap, when);
 }
 
-core_lock& arm_to_park(caller who, heap_timer& t, std::int64_t when) {
+core_lock& arm_to_park(caller who, heap_timer& t, std::int64_t when) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   timer_heap& heap = heap_for(who);
   heap.lock.lock();
   // A foreign thread looks for itself how long it may sleep.
@@ -141,7 +142,7 @@ core_lock& arm_to_park(caller who, heap_timer& t, std::int64_t when) {
   return heap.lock;
 }
 
-bool disarm(heap_timer& t) {
+bool disarm(heap_timer& t) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   timer_heap* const heap = lock_heap_of(t);
   if (!heap) return false;
   const bool was_in = t.place != heap_timer::kNotInHeap;
@@ -150,7 +151,7 @@ bool disarm(heap_timer& t) {
   return was_in;
 }
 
-bool move_timer(heap_timer& t, std::int64_t when) {
+bool move_timer(heap_timer& t, std::int64_t when) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   timer_heap* const heap = lock_heap_of(t);
   if (!heap) return false;
   const bool was_in = t.place != heap_timer::kNotInHeap;

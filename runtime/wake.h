@@ -64,7 +64,7 @@ class wake_gate {
   /// Takes the idle P number p, which counts as busy from here on; false: it is not idle, or somebody was faster.
   bool take_idle(int p) {
     if ((word_of(p).load(std::memory_order_acquire) & bit_of(p)) == 0) return false;
-    busy_.fetch_add(1, std::memory_order_acq_rel);
+    begin_busy();
     if (word_of(p).fetch_and(~bit_of(p), std::memory_order_acq_rel) & bit_of(p)) {
       nidle_.fetch_sub(1, std::memory_order_acq_rel);
       return true;
@@ -89,7 +89,10 @@ class wake_gate {
   }
 
   /// Something that can make goroutines runnable comes to be (an M blocked without its P).
-  void begin_busy() { busy_.fetch_add(1, std::memory_order_acq_rel); }
+  void begin_busy() {
+    times_busy_.fetch_add(1, std::memory_order_acq_rel);
+    busy_.fetch_add(1, std::memory_order_acq_rel);
+  }
   /// It is over (or a retired P has settled). True: that was the last one; the caller looks for a deadlock.
   bool settle() { return busy_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
 
@@ -104,6 +107,8 @@ class wake_gate {
   int nidle() const { return nidle_.load(std::memory_order_acquire); }
   int nspinning() const { return nspinning_.load(std::memory_order_acquire); }
   int busy() const { return busy_.load(std::memory_order_acquire); }
+  /// How often busy has gone up: if it was 0 and this is still the same, it has been 0 all the time.
+  std::uint32_t times_busy() const { return times_busy_.load(std::memory_order_acquire); }
 
  private:
   template <class T>
@@ -115,6 +120,7 @@ class wake_gate {
   alignas(64) atomic<int> nidle_{0};
   atomic<int> nspinning_{0};
   alignas(64) atomic<int> busy_{0};
+  atomic<std::uint32_t> times_busy_{0};
   alignas(64) std::array<atomic<std::uint64_t>, kWords> words_{};
 };
 

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include <weft/annotations.h>
+
 namespace weft {
 namespace detail {
 
@@ -16,15 +18,15 @@ void scheduling_point();
 /// A lock of the runtime's own: held for a few instructions, never across user code. Unlocking is a load and a plain
 /// store, so there is one locked instruction and not two; it does not touch the lock after that. lock_slow() says what
 /// a sleeper does in return.
-class core_lock {
+class WEFT_CAPABILITY("core_lock") core_lock {
  public:
-  void lock() noexcept {
+  void lock() noexcept WEFT_ACQUIRE() {
     if (held_.exchange(1, std::memory_order_acquire) != 0) lock_slow();
   }
-  bool try_lock() noexcept {
+  bool try_lock() noexcept WEFT_TRY_ACQUIRE(true) {
     return held_.load(std::memory_order_relaxed) == 0 && held_.exchange(1, std::memory_order_acquire) == 0;
   }
-  void unlock() noexcept;
+  void unlock() noexcept WEFT_RELEASE();
 
  private:
   void lock_slow() noexcept;
@@ -44,8 +46,12 @@ struct wait_queue {
 /// Waiters guarded by `lock`. Go: a semaRoot's list.
 struct wait_list {
   core_lock lock;
-  wait_queue waiters;
-  std::uint32_t tokens = 0;  // releases that found nobody waiting
+  wait_queue waiters WEFT_GUARDED_BY(lock);
+};
+
+/// Go's semaphore: waiters, and the wake-ups that came before them. The operations are in runtime/sema.h.
+struct sema : wait_list {
+  std::uint32_t tokens WEFT_GUARDED_BY(lock) = 0;
 };
 
 }  // namespace detail

@@ -109,7 +109,8 @@ class quit_dump : public dying {
  protected:
   void SetUp() override {
     dying::SetUp();
-    if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer keeps a signal back from a thread that sleeps on a raw futex";
+    if (kThreadSanitizer)
+      GTEST_SKIP() << "ThreadSanitizer keeps a signal back from a thread that sleeps on a raw futex";
   }
 };
 WEFT_ON_FEW_RUNTIMES(quit_dump);

@@ -991,12 +991,13 @@ TEST_P(timing, a_foreign_thread_gets_its_value_though_the_run_in_which_it_waited
 // The least that waits with a limit: a semaphore.
 struct timed_semaphore {
   detail::wait_list list;
+  std::uint32_t tokens = 0;  // guarded by the list's lock
 
   bool acquire(std::chrono::nanoseconds limit) {
     const rt::caller who = rt::enter();
     list.lock.lock();
-    if (list.tokens > 0) {
-      --list.tokens;
+    if (tokens > 0) {
+      --tokens;
       list.lock.unlock();
       return true;
     }
@@ -1007,7 +1008,7 @@ struct timed_semaphore {
   void release() {
     list.lock.lock();
     rt::waiter* const w = rt::take_first(list.waiters);
-    if (!w) ++list.tokens;
+    if (!w) ++tokens;
     list.lock.unlock();
     if (w) rt::ready(rt::enter_nopark(), w->g);
   }
@@ -1041,11 +1042,11 @@ TEST_P(timing, a_timed_wait_ends_by_its_time_or_by_a_wake_and_never_by_both) {
       giver.join();
     });
     EXPECT_EQ(acquired + given_up, 5L * rounds);
-    EXPECT_EQ(acquired + s.list.tokens, released);
+    EXPECT_EQ(acquired + s.tokens, released);
     EXPECT_TRUE(s.list.waiters.empty());
-    EXPECT_FALSE(s.list.tokens == 0 && s.acquire(1ms));
+    EXPECT_FALSE(s.tokens == 0 && s.acquire(1ms));
     const int before = parked(wait_reason::semaphore_acquire);
-    while (s.list.tokens > 0) s.acquire(0ns);
+    while (s.tokens > 0) s.acquire(0ns);
     go([&] { EXPECT_TRUE(s.acquire(std::chrono::nanoseconds::max())); });
     EXPECT_TRUE(eventually_parked(wait_reason::semaphore_acquire, before, 1));
     s.release();

@@ -11,8 +11,9 @@ missed=0
 mutation() {  # model file what substitution
   case $1 in *"${only}"*) ;; *) return 0 ;; esac
   rm -rf "${copy:?}"/*
-  mkdir -p "$copy/runtime" "$copy/tests/model"
+  mkdir -p "$copy/runtime/weft" "$copy/tests/model"
   cp runtime/*.h "$copy/runtime"
+  cp runtime/weft/*.h "$copy/runtime/weft"
   cp tests/model/*.h tests/model/*.cpp "$copy/tests/model"
   perl -0pi -e "$4" "$copy/$2"
   if cmp -s "$2" "$copy/$2"; then
@@ -97,4 +98,27 @@ mutation idle_stack $s 'no counter beside the number' 's/\(\(head >> 32\) \+ 1\)
 mutation idle_stack $s 'push() releases nothing' 's/(next_head\(head, number\), std::memory_order_)acq_rel/$1relaxed/'
 mutation idle_stack $s 'pop() acquires nothing' 's/(pop\(\) \{\n.*?std::memory_order_)acquire(.*?std::memory_order_)acq_rel(,\n *std::memory_order_)acquire/$1relaxed$2relaxed$3relaxed/s'
 mutation idle_stack $s 'the link is written after the push' 's/(      links_\(number\).store\(static_cast<std::uint32_t>\(head\), std::memory_order_relaxed\);\n)(    \} while[^;]*;\n)/$2$1/'
+
+m=runtime/mutex_state.h
+word=runtime/weft/mutex_word.h
+mutation mutex $word 'newcomers take it before the unlocker has woken somebody' 's/ && \(now < kWaiter \|\| \(now & kWoken\) != 0\)//'
+mutation mutex $word 'lock_idle() acquires nothing' 's/(compare_exchange_strong\(idle, kLocked, std::memory_order_)acquire/$1relaxed/'
+mutation mutex $word 'try_lock() acquires nothing' 's/(now \| kLocked, std::memory_order_)acquire/$1relaxed/'
+mutation mutex $word 'unlock() releases nothing' 's/(fetch_sub\(kLocked, std::memory_order_)release/$1relaxed/'
+mutation mutex $m 'lock_slow() acquires nothing' 's/(wanted, std::memory_order_)acquire/$1relaxed/'
+mutation mutex $m 'unlock looks at the word again after its wake-up' 's/(  wake\(false\);\n)/$1  word.state.load(std::memory_order_relaxed);\n/'
+mutation mutex $m 'unlock looks at the word again when it owes nothing' 's/(if \(left < Word::kWaiter \|\|)/word.state.load(std::memory_order_relaxed);\n  $1/'
+mutation mutex $m 'the wake-up comes before the addition' 's/(  word.state.fetch_add\(Word::kWoken[^;]*;\n)(  wake\(false\);\n)/$2$1/'
+mutation mutex $m 'no wake-up' 's/  wake\(false\);\n//'
+mutation mutex $m 'a wake-up though somebody is awake' 's/ \|\| \(left & Word::kWoken\) != 0\)/)/'
+mutation mutex $m 'the one that is woken still counts' 's/Word::kWoken - Word::kWaiter/std::uint32_t{Word::kWoken}/'
+mutation mutex $m 'woken is not set' 's/Word::kWoken - Word::kWaiter/0u - Word::kWaiter/'
+mutation mutex $m 'woken is not cleared' 's/if \(awake\) wanted &= ~kWoken;//'
+mutation mutex $m 'a newcomer that spins keeps woken to itself' 's/awake =(\s+word.state.compare_exchange_strong)/$1/'
+mutation mutex $m 'one that queues itself does not count' 's/now \+ kWaiter;/now;/'
+mutation mutex $m 'no hand-over in starvation mode' 's/if \(\(left & Word::kStarving\) != 0\) return wake\(true\);//'
+mutation mutex $m 'a hand-over is not marked as locked' 's/change = kLocked - kWaiter/change = 0u - kWaiter/'
+mutation mutex $m 'who got it by hand-over still counts' 's/change = kLocked - kWaiter/change = kLocked/'
+mutation mutex $m 'starvation mode does not end' 's/if \(!starved \|\| now \/ kWaiter == 1\) change -= kStarving;//'
+mutation mutex $m 'starving is set on a mutex that nobody holds' 's/if \(starved && \(now & kLocked\) != 0\)/if (starved)/'
 exit $missed

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// weft::barrier (memory barriers are in barrier.h). The last to arrive takes all others out of the queue, so the next
+// generation finds it empty, whether the others have run again or not.
+#include "runtime/sema.h"
+#include "weft/sync.h"
+
+namespace weft {
+
+barrier::barrier(std::ptrdiff_t n) : parties_(n) {
+  if (n < 1) throw error("barrier: number of participants out of range");
+}
+
+void barrier::arrive_and_wait() {
+  const rt::caller who = rt::enter();
+  list_.lock.lock();
+  if (++arrived_ < parties_) {
+    rt::waiter self;
+    self.g = who.gp;
+    rt::enqueue(list_.waiters, &self);
+    return rt::park(who, list_.lock, rt::wait_reason::barrier_wait);
+  }
+  arrived_ = 0;
+  rt::woken_waiters woken;
+  woken.add_all(list_.waiters);
+  list_.lock.unlock();
+  woken.ready_all();
+}
+
+}  // namespace weft

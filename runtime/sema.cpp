@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Go's semaphore, inside mutex and wait_group. Those count their waiters before they come here, so a release may come
+// first: it leaves a token.
+#include "runtime/sema.h"
+
+namespace weft::rt {
+namespace {
+
+// Whether gp, once readied, is the next that the caller's P runs.
+bool runs_next(caller who, const g* gp) { return who.mp && gp->run == who.mp->run; }
+
+}  // namespace
+
+void sem_acquire(caller who, sema& s, waiter& self, bool first, wait_reason reason) {
+  s.lock.lock();
+  if (s.tokens > 0) {
+    --s.tokens;
+    s.lock.unlock();
+    return;
+  }
+  self.g = who.gp;
+  if (first)
+    enqueue_first(s.waiters, &self);
+  else
+    enqueue(s.waiters, &self);
+  park(who, s.lock, reason);
+}
+
+void sem_release(sema& s, bool hand_over) {
+  s.lock.lock();
+  waiter* const w = take_first(s.waiters);
+  if (!w) ++s.tokens;
+  s.lock.unlock();
+  if (!w) return;
+  const caller who = enter_nopark();
+  hand_over = hand_over && runs_next(who, w->g);
+  ready(who, w->g);
+  if (hand_over) yield_m(who.mp, who.gp);
+}
+
+void sem_release_all(sema& s, std::uint32_t n) {
+  woken_waiters woken;
+  {
+    lock_guard hold(s.lock);
+    for (; n > 0; --n) {
+      waiter* const w = take_first(s.waiters);
+      if (!w) break;
+      woken.add(w);
+    }
+    s.tokens += n;
+  }
+  woken.ready_all();
+}
+
+}  // namespace weft::rt
