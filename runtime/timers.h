@@ -111,10 +111,16 @@ class timer_heap {
     heap_.clear();
     publish();
   }
-  /// The run() is over: moves what goes on to `to`, whose lock is held too, and forgets the rest.
+  /// The run() is over: moves what goes on to `to`, whose lock is held too, and forgets the rest. (A goroutine that was
+  /// woken just before, and still runs, may yet disarm its timer. The stacks of those that are left behind stay.)
   void hand_down(timer_heap& to) {
-    for (const entry& e : heap_)
-      if (const heap_timer* const t = e.removable(); t && t->end == at_end::goes_on) move(e, to);
+    for (const entry& e : heap_) {
+      heap_timer* const t = e.removable();
+      if (t && t->end == at_end::goes_on)
+        move(e, to);
+      else if (t)
+        t->place = heap_timer::kNotInHeap;
+    }
     heap_.clear();
     publish();
   }
