@@ -28,7 +28,7 @@ class ticket : waiter {
   ticket(wait_list& list, caller who, std::int64_t when) : list_(list), limit_(who.gp), when_(when) {
     if (when != kNever) race = &limit_.race;
     rt::lock_guard hold(list.lock);
-    enqueue(list.waiters, this);
+    enqueue(list.waiters, static_cast<waiter*>(this));
   }
   ticket(const ticket&) = delete;
   ticket& operator=(const ticket&) = delete;
@@ -73,7 +73,7 @@ class ticket : waiter {
   bool leave() {
     rt::lock_guard hold(list_.lock);
     const bool was_in = queued;
-    if (was_in) dequeue(list_.waiters, this);
+    if (was_in) dequeue(list_.waiters, static_cast<waiter*>(this));
     return was_in;
   }
 

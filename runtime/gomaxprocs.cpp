@@ -66,6 +66,23 @@ bool still_held(p* pp) {
   return pp->dropped = pp->owner.load(std::memory_order_acquire) != nullptr;
 }
 
+void end_timers(timer_heap& heap) {
+  std::vector<expiry> due;
+  {
+    lock_guard hold(heap.lock);
+    due = heap.take_ended();
+  }
+  for (const expiry& each : due) act_on(each);
+}
+
+// What goroutines waited for is forgotten with them, calls are called off; the rest outlives the run().
+void hand_down_timers(p* pp) {
+  end_timers(pp->timers);
+  lock_guard from(pp->timers.lock);
+  lock_guard to(foreign_heap.lock);
+  pp->timers.hand_down(foreign_heap);
+}
+
 }  // namespace
 
 void start_ps(int n) {
@@ -95,21 +112,11 @@ void start_ps(int n) {
   }
 }
 
-void end_timers(timer_heap& heap) {
-  std::vector<expiry> due;
-  {
-    lock_guard hold(heap.lock);
-    due = heap.take_ended();
-  }
-  for (const expiry& each : due) act_on(each);
-}
-
-// What goroutines waited for is forgotten with them, calls are called off; the rest outlives the run().
-void hand_down_timers(p* pp) {
-  end_timers(pp->timers);
-  lock_guard from(pp->timers.lock);
-  lock_guard to(foreign_heap.lock);
-  pp->timers.hand_down(foreign_heap);
+void delete_p(p* pp) {
+  while (g* gp = pp->runq.get().g)
+    if (!gp->stk) destroy_unstarted(gp);
+  release_free_lists(pp);
+  delete pp;
 }
 
 void delete_ps() {
@@ -118,10 +125,7 @@ void delete_ps() {
     p* const pp = sched.allp[static_cast<std::size_t>(i)].exchange(nullptr, std::memory_order_acq_rel);
     hand_down_timers(pp);
     if (still_held(pp)) continue;  // its M deletes it
-    while (g* gp = pp->runq.get().g)
-      if (!gp->stk) destroy_unstarted(gp);
-    release_free_lists(pp);
-    delete pp;
+    delete_p(pp);
   }
   for (const auto& c : sched.cpus) c->nps.store(0, std::memory_order_relaxed);
   end_timers(foreign_heap);

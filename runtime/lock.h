@@ -22,6 +22,7 @@ inline void core_lock::unlock() noexcept {
 namespace weft::rt {
 
 using detail::core_lock;
+using detail::wait_queue;
 
 template <class Lock>
 class WEFT_SCOPED_CAPABILITY lock_guard {

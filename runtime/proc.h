@@ -120,6 +120,7 @@ void start_lockedm(m* mp, g* gp);
 // gomaxprocs.cpp
 void start_ps(int n);
 void delete_ps();
+void delete_p(p* pp);  // of a run() that is over
 /// Whether GOMAXPROCS has sunk below this P.
 inline bool surplus(const p* pp) { return pp->id >= sched.gomaxprocs.load(std::memory_order_relaxed); }
 /// This M lets go of its surplus P, whose work others take over.

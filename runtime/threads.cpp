@@ -64,10 +64,7 @@ void end_thread(m* mp) {
       sched.dead_ms.push(mp->id);
     }
   }
-  if (orphan) {
-    release_free_lists(orphan);
-    delete orphan;
-  }
+  if (orphan) delete_p(orphan);
   if (own) delete mp;
 }
 

@@ -169,10 +169,7 @@ bool move_timer(heap_timer& t, std::int64_t when) WEFT_NO_THREAD_SAFETY_ANALYSIS
 
 expiry time_limit::expire(heap_timer& t) {
   auto& limit = static_cast<time_limit&>(t);
-  waiter* nobody = nullptr;
-  const bool won = limit.race.compare_exchange_strong(nobody, &detail::timed_out, std::memory_order_acq_rel,
-                                                      std::memory_order_relaxed);
-  return {won ? limit.gp : nullptr, nullptr, nullptr};
+  return {win_race(limit.race, &detail::timed_out) ? limit.gp : nullptr, nullptr, nullptr};
 }
 
 bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason) {

@@ -6,17 +6,21 @@
 // limit) stands in several queues, or has a timer: who takes it out of one must win its race too before touching what
 // it waits with, and leaves it alone otherwise. The waiter itself, once awake, takes what is left of it out of the
 // other queues, each under that queue's lock, before its frame goes; so a waiter seen in a queue is always alive.
+//
+// Templates, so that tests/model runs them on its own waiters and queues.
 #pragma once
 
-#include "runtime/g.h"
+#include <atomic>
 
 namespace weft::rt {
 
-using detail::wait_queue;
+template <class Queue>
+auto first_of(const Queue& q) {
+  return q.head.load(std::memory_order_relaxed);
+}
 
-inline waiter* first_of(const wait_queue& q) { return q.head.load(std::memory_order_relaxed); }
-
-inline void enqueue(wait_queue& q, waiter* w) {
+template <class Queue, class Waiter>
+void enqueue(Queue& q, Waiter* w) {
   w->next = nullptr;
   w->prev = q.tail;
   w->queued = true;
@@ -27,8 +31,9 @@ inline void enqueue(wait_queue& q, waiter* w) {
   q.tail = w;
 }
 
-inline void enqueue_first(wait_queue& q, waiter* w) {
-  waiter* const head = first_of(q);
+template <class Queue, class Waiter>
+void enqueue_first(Queue& q, Waiter* w) {
+  Waiter* const head = first_of(q);
   w->prev = nullptr;
   w->next = head;
   w->queued = true;
@@ -39,7 +44,8 @@ inline void enqueue_first(wait_queue& q, waiter* w) {
   q.head.store(w, std::memory_order_relaxed);
 }
 
-inline void dequeue(wait_queue& q, waiter* w) {
+template <class Queue, class Waiter>
+void dequeue(Queue& q, Waiter* w) {
   if (w->prev)
     w->prev->next = w->next;
   else
@@ -52,17 +58,25 @@ inline void dequeue(wait_queue& q, waiter* w) {
   w->queued = false;
 }
 
+/// Whether the caller is the first to end this race, and so the one that wakes whoever runs it.
+template <class Race, class Waiter>
+bool win_race(Race& race, Waiter* winner) {
+  Waiter* nobody = nullptr;
+  return race.compare_exchange_strong(nobody, winner, std::memory_order_acq_rel, std::memory_order_relaxed);
+}
+
 /// Whether the caller, who has taken w out of its queue, is the one that wakes it.
-inline bool win(waiter* w) {
+template <class Waiter>
+bool win(Waiter* w) {
   if (!w->race) [[likely]]
     return true;
-  waiter* nobody = nullptr;
-  return w->race->compare_exchange_strong(nobody, w, std::memory_order_acq_rel, std::memory_order_relaxed);
+  return win_race(*w->race, w);
 }
 
 /// Takes the first waiter that the caller may wake out of the queue; null: none.
-inline waiter* take_first(wait_queue& q) {
-  while (waiter* const w = first_of(q)) {
+template <class Queue>
+auto take_first(Queue& q) -> decltype(first_of(q)) {
+  while (auto* const w = first_of(q)) {
     dequeue(q, w);
     if (win(w)) return w;
   }
@@ -70,8 +84,9 @@ inline waiter* take_first(wait_queue& q) {
 }
 
 /// Takes all that the caller may wake and puts them in front of `list` (linked by next), the last one first.
-inline void take_all(wait_queue& q, waiter*& list) {
-  while (waiter* const w = take_first(q)) {
+template <class Queue, class Waiter>
+void take_all(Queue& q, Waiter*& list) {
+  while (Waiter* const w = take_first(q)) {
     w->next = list;
     list = w;
   }

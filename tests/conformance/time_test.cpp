@@ -692,7 +692,7 @@ TEST_P(timing, a_run_may_end_while_functions_are_called) {
       for (int i = 0; i < 50; ++i) after_func(std::chrono::microseconds(i * 4), [l = live()] {});
       sleep_for(std::chrono::microseconds(round));
     });
-    EXPECT_TRUE(eventually([] { return live::n == 0; })) << live::n;
+    EXPECT_TRUE(eventually([] { return live::n == 0; })) << live::n << " functions are left";
   }
 }
 
