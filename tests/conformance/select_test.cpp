@@ -803,7 +803,8 @@ void pass_through_selects(std::size_t capacity, Make make) {
     c.close();
   });
   std::uint64_t next = 0;
-  for (bool open = true; open;)
+  bool open = true;
+  while (open)
     select(on_recv(never), on_recv(c, [&](std::optional<T> v) {
              open = v.has_value();
              if (v) {

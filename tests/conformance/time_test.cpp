@@ -479,7 +479,6 @@ TEST_P(timing, many_may_stop_and_reset_one_timer_while_others_receive) {
   in_main([] {
     timer t(1us);
     ticker beats(1us);
-    std::atomic<bool> stop{false};
     std::atomic<int> values{0};
     const auto quit = make_chan<unit>();
     wait_group resetters, receivers;
@@ -794,7 +793,7 @@ TEST_P(timing, an_interval_of_nothing_or_less_throws) {
     const std::string expected = "non-positive interval for ticker";
     EXPECT_EQ(text_of_error([] { ticker(0s); }), expected);
     EXPECT_EQ(text_of_error([] { ticker(-1ns); }), expected);
-    EXPECT_EQ(text_of_error([] { ticker(std::chrono::hours::min()); }), expected);
+    EXPECT_EQ(text_of_error([] { ticker{std::chrono::hours::min()}; }), expected);
     EXPECT_EQ(text_of_error([] { ticker(std::chrono::duration<double>(0)); }), expected);
     ticker beats(1h);
     EXPECT_EQ(text_of_error([&] { beats.reset(0s); }), expected);
