@@ -68,7 +68,7 @@ struct m {
   bool ran_main = false;  // main has returned on it: m0 is told when it has let go of its P
   g* next_g = nullptr;    // taken from the run queue on the way to the scheduler
   bool next_inherits = false;
-  g* lockedg = nullptr;
+  std::atomic<g*> lockedg{nullptr};  // written by this M alone
   int lock_count = 0;
   g g0;
   g ended;  // stands for a goroutine that has ended, while its stack is left
@@ -93,7 +93,8 @@ struct m {
   /// Makes the struct of a dead M as good as new; idle_link, which a slow pop may still read, is left alone.
   void reset() {
     held = nullptr;
-    curg = previous = next_g = lockedg = nullptr;
+    curg = previous = next_g = nullptr;
+    lockedg.store(nullptr, std::memory_order_relaxed);
     after = after_switch::nothing;
     through_scheduler = in_syscall = spinning = woken_to_spin = is_m0 = ran_main = false;
     next_inherits = next_spinning = dead = zombie = false;
