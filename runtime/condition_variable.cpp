@@ -13,8 +13,6 @@
 //
 // A waiter with a time limit is in a race between the notifiers and its timer (waitq.h). A notifier that has lost it
 // goes on to the next, so no notify is lost. The waiter that was not notified takes itself out of the queue.
-#include <iterator>
-
 #include "runtime/sema.h"
 #include "weft/sync.h"
 
@@ -34,7 +32,7 @@ class ticket : waiter {
   ticket& operator=(const ticket&) = delete;
 
   /// False: the time is up.
-  bool wait() noexcept WEFT_NO_THREAD_SAFETY_ANALYSIS {  // the locks are released after the switch
+  bool wait() noexcept {
     const caller who = enter_nopark();
     lock_.lock();
     if (notified_) {
@@ -46,11 +44,7 @@ class ticket : waiter {
       park(who, lock_, wait_reason::cond_wait);
       return true;
     }
-    core_lock* locks[] = {&lock_, &arm_to_park(who, limit_, when_)};
-    const lock_set locked{locks, std::size(locks)};
-    park_all(who, locked, wait_reason::cond_wait);
-    disarm(limit_);
-    if (limit_.race.load(std::memory_order_acquire) == this) return true;
+    if (park_limited(who, lock_, *this, limit_, when_, wait_reason::cond_wait)) return true;
     leave();
     return false;
   }

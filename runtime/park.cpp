@@ -67,11 +67,8 @@ void park_all(caller who, const lock_set& set, wait_reason reason) {
     unlock_all(set);
     return foreign_park(who.gp);
   }
-  prepare_to_park(who.gp, reason);
-  who.mp->after = after_switch::unlock_all;
   who.mp->unlock_set = &set;
-  g* const next = next_local(who.mp);
-  switch_to(who.mp, who.gp, next ? next : &who.mp->g0);
+  park_m(who, nullptr, after_switch::unlock_all, reason);
 }
 
 void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) {

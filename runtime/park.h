@@ -84,6 +84,11 @@ struct time_limit : heap_timer {
   std::atomic<waiter*> race{nullptr};
 };
 
+/// Parks the caller, whose waiter w is in the race of `limit`, until it is woken (true) or `when` has come (false);
+/// `lock`, under which w can be found, is released meanwhile and not held afterwards.
+bool park_limited(caller who, core_lock& lock, const waiter& w, time_limit& limit, std::int64_t when,
+                  wait_reason reason) WEFT_RELEASE(lock) WEFT_NO_THREAD_SAFETY_ANALYSIS;
+
 /// Queues the caller in `queue` as w and parks it; `lock`, which guards the queue, is released meanwhile and not held
 /// afterwards. True: it was woken; false: the time is up (kNever: never), and w is in no queue any more. Whoever wakes
 /// the queue's waiters finds them with take_first().

@@ -172,6 +172,15 @@ expiry time_limit::expire(heap_timer& t) {
   return {win_race(limit.race, &detail::timed_out) ? limit.gp : nullptr, nullptr, nullptr};
 }
 
+bool park_limited(caller who, core_lock& lock, const waiter& w, time_limit& limit, std::int64_t when,
+                  wait_reason reason) {
+  core_lock* locks[] = {&lock, &arm_to_park(who, limit, when)};
+  const lock_set locked{locks, std::size(locks)};
+  park_all(who, locked, reason);
+  disarm(limit);
+  return limit.race.load(std::memory_order_acquire) == &w;
+}
+
 bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason) {
   w.g = who.gp;
   if (when == kNever) {
@@ -182,11 +191,7 @@ bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::
   time_limit limit(who.gp);
   w.race = &limit.race;
   enqueue(queue, &w);
-  core_lock* locks[] = {&lock, &arm_to_park(who, limit, when)};
-  const lock_set locked{locks, std::size(locks)};
-  park_all(who, locked, reason);
-  disarm(limit);
-  if (limit.race.load(std::memory_order_acquire) == &w) return true;
+  if (park_limited(who, lock, w, limit, when, reason)) return true;
   lock_guard hold(lock);
   if (w.queued) dequeue(queue, &w);
   return false;
