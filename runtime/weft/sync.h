@@ -157,11 +157,12 @@ class condition_variable {
   bool wait_for(Lock& lock, std::chrono::duration<Rep, Period> d, Predicate done) {
     return wait_until_ns(lock, detail::deadline_in(d), done);
   }
-  /// The same until a time.
+  /// Waits until a time at most. False: the time has come and nobody has notified it.
   template <class Lock>
   bool wait_until(Lock& lock, time_point when) {
     return wait_until_ns(erase(lock), to_ns(when));
   }
+  /// Waits until done() is true, until a time at most; returns what done() said last.
   template <class Lock, class Predicate>
   bool wait_until(Lock& lock, time_point when, Predicate done) {
     return wait_until_ns(lock, to_ns(when), done);
