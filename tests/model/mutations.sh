@@ -40,8 +40,8 @@ heavy='Policy::heavy_barrier\(\);'
 
 q=runtime/runq.h
 mutation runq $q 'no barrier in enter()' "s/$light//"
-mutation runq $q 'no barrier in rob()' "s/$heavy//"
-mutation runq $q 'rob() does not look at busy' 's/while \(busy_.load\(std::memory_order_acquire\) != 0\)/while (false)/'
+mutation runq $q 'no barrier in rob()' "s/(steal_result rob\(.*?)$heavy/\$1/s"
+mutation runq $q 'rob() does not look at busy' 's/(steal_result rob\(.*?)while \(busy_.load\(std::memory_order_acquire\) != 0\)/$1while (false)/s'
 mutation runq $q 'enter() does not look at thief' 's/if \(thief_.load\(std::memory_order_acquire\) == 0\)/if (true)/'
 mutation runq $q 'leave() releases nothing' 's/(void leave\(\) \{ busy_.store\(0, std::memory_order_)release/$1relaxed/'
 mutation runq $q 'rob() releases nothing' 's/(thief_.store\(0, std::memory_order_)release(\);\n    return g)/$1relaxed$2/'
@@ -54,18 +54,18 @@ mutation runq $q 'the spill keeps no order' 's/(spill.gs\[)i(\] = ring_)/$1kOver
 mutation runq $q 'the head moves before the batch is written' 's/(      batch_next_.store\(1,.*?\n.*?\n)(      if \(head_.compare_exchange_strong[^;]*?\)\n)(        return batch_\[0\][^;]*;)/$2\{\n$1$3\}/s'
 mutation runq $q 'empty() reads the ring last' 's/const std::uint32_t tail = tail_.load[^;]*;\n[^;]*return false;(.*?)if \(tail_.load[^;]*== tail\) return true;/$1return ring_empty();/s'
 mutation runq $q 'empty() does not read the tail again' 's/if \(tail_.load[^;]*== tail\) return true;/return true;/'
-mutation runq $q 'get() leaves runnext in place' 's/(inherits|)\n( *)runnext_.store\(nullptr, std::memory_order_relaxed\);\n( *leave)/$1\n$3/'
+mutation runq $q 'get() leaves runnext in place' 's/(taken get\(\) \{.*?)      runnext_.store\(nullptr, [^\n]*\n/$1/s'
 
 c=runtime/claim.h
 mutation claim $c 'no light barrier' "s/$light//"
 mutation claim $c 'no heavy barrier' "s/if \(!same_cpu\) $heavy//"
-mutation claim $c 'in_runtime is not read again' 's/in_runtime_.load\(std::memory_order_acquire\) != 0 \|\|\n *//'
-mutation claim $c 'the sequence is not compared' 's/ \|\|\n *sequence_.load\(std::memory_order_relaxed\) != sequence//'
+mutation claim $c 'in_runtime is not read again' 's/in_runtime_.load\(std::memory_order_acquire\) != 0 \|\|\s*//'
+mutation claim $c 'the sequence is not compared' 's/ \|\|\s*sequence_.load\(std::memory_order_relaxed\) != sequence//'
 mutation claim $c 'leave() releases nothing' 's/(in_runtime_.store\(0, std::memory_order_)release/$1relaxed/'
 mutation claim $c 'the taker commits without CAS' 's/return revoked_.compare_exchange_strong\(expected, kTaken.*?: result::lost;/revoked_.store(kTaken, std::memory_order_release);\nreturn result::taken;/s'
 mutation claim $c 'the M answers without CAS' 's/if \(revoked_.compare_exchange_weak[^;]*;/revoked_.store(0, std::memory_order_release);\nreturn true;/'
 mutation claim $c 'requests without tokens' 's/\(std::uint64_t\{token\} << 2\) \| kAsked/kAsked/'
-mutation claim $c 'in_runtime is cleared before the sequence counts' 's/(    sequence_.store\([^;]*;\n)(    in_runtime_.store\(0[^;]*;\n)/$2$1/'
+mutation claim $c 'in_runtime is cleared before the sequence counts' 's/(    sequence_.store\([^\n]*\n)(    in_runtime_.store\(0[^\n]*\n)/$2$1/'
 mutation claim $c 'the M does not reset what was taken' 's/revoked_.store\(0, std::memory_order_relaxed\);//'
 
 w=runtime/wake.h
@@ -73,7 +73,7 @@ model=tests/model/wake_model.cpp
 mutation wake $w 'no light barrier' "s/$light//"
 mutation wake $w 'no heavy barrier' "s/$heavy//"
 mutation wake $w 'nspinning is given back after the barrier' 's/(    if \(spinning\) nspinning_[^;]*;\n)(    Policy::heavy_barrier\(\);\n)/$2$1/'
-mutation wake $w 'nidle counts after the barrier' 's/(    nidle_.fetch_add[^;]*;\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
+mutation wake $w 'nidle counts after the barrier' 's/(    nidle_.fetch_add[^\n]*\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
 mutation wake $w 'take_idle() without looking who was faster' 's/if \(word_of\(p\).fetch_and\(~bit_of\(p\), std::memory_order_acq_rel\) & bit_of\(p\)\)/word_of(p).fetch_and(~bit_of(p), std::memory_order_acq_rel);\nif (true)/'
 mutation wake $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
 mutation wake $model 'the last one that span wakes nobody' 's/gate.end_spinning\(\)\) wake\(\);/gate.end_spinning()) {}/'
