@@ -209,6 +209,44 @@ TEST_P(channel, a_chain_of_goroutines_keeps_the_order) {
   });
 }
 
+// Calls f with a pattern around it that fills a part of the stack, and looks whether it is still there.
+template <class F>
+[[gnu::noinline]] void beside_a_pattern(std::uint64_t seed, F f) {
+  std::array<std::uint64_t, 1000> words;
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = seed + i;
+  asm volatile("" : : "r"(words.data()) : "memory");
+  f();
+  asm volatile("" : : "r"(words.data()) : "memory");
+  int wrong = 0;
+  for (std::size_t i = 0; i < words.size(); ++i) wrong += words[i] == seed + i ? 0 : 1;
+  EXPECT_EQ(wrong, 0);
+}
+
+// Go's TestShrinkStackDuringBlockedSend: others take stacks, use them and give them back meanwhile, and what is unused
+// goes back to the kernel; a parked goroutine's stack, and the value that it sends from there, stay.
+TEST_P(channel, what_stands_on_a_parked_stack_stays) {
+  in_main([] {
+    const int n = scaled(300);
+    const auto values = make_chan<int>();
+    const int before = parked(wait_reason::chan_send);
+    wait_group senders;
+    for (int i = 0; i < n; ++i)
+      senders.go([values, i] { beside_a_pattern(static_cast<std::uint64_t>(i) << 32, [&] { values.send(i); }); });
+    EXPECT_TRUE(eventually_parked(wait_reason::chan_send, before, n));
+    for (int round = 0; round < 3; ++round) {
+      wait_group others;
+      for (int i = 0; i < 2 * n; ++i)
+        others.go([] { beside_a_pattern(1, [] { beside_a_pattern(2, [] { yield(); }); }); });
+      others.wait();
+      rt::scavenge_stacks(SIZE_MAX);
+    }
+    long sum = 0;
+    for (int i = 0; i < n; ++i) sum += values.recv().value();
+    senders.wait();
+    EXPECT_EQ(sum, n * (n - 1L) / 2);
+  });
+}
+
 TEST_P(channel, a_value_runs_through_ten_thousand_linked_goroutines) {
   in_main([] {
     const int n = std::min(scaled(10'000), max_goroutines());
