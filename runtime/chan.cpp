@@ -126,7 +126,6 @@ recv_status chan_try_recv(hchan* c, void* to) {
   return recv_status::closed;
 }
 
-// The first receiver is made ready last, so it is the next to run.
 void chan_close(hchan* c) {
   const caller who = enter();
   if (!c) throw nil_channel("close of nil channel");

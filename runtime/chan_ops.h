@@ -35,26 +35,6 @@ using detail::hchan;
 
 enum class chan_status : std::uint8_t { done, blocked, closed };
 
-/// Waiters that have been won and wait to be made ready, the last first.
-class wake_list {
- public:
-  void add(waiter* w) {
-    w->next = first_;
-    first_ = w;
-  }
-  void add_all(wait_queue& q) { take_all(q, first_); }
-  /// No lock may be held.
-  void ready_all(caller who) {
-    while (waiter* const w = first_) {
-      first_ = w->next;
-      ready(who, w->g);
-    }
-  }
-
- private:
-  waiter* first_ = nullptr;
-};
-
 inline void copy_element(const hchan* c, void* to, const void* from) {
   switch (c->type->size) {
     case 1: std::memcpy(to, from, 1); return;

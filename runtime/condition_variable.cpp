@@ -13,7 +13,7 @@
 //
 // A waiter with a time limit is in a race between the notifiers and its timer (waitq.h). A notifier that has lost it
 // goes on to the next, so no notify is lost. The waiter that was not notified takes itself out of the queue.
-#include "runtime/sema.h"
+#include "runtime/park.h"
 #include "weft/sync.h"
 
 namespace weft::rt {
@@ -106,7 +106,7 @@ void condition_variable::notify_one() noexcept {
 
 void condition_variable::notify_all() noexcept {
   if (nobody_waits()) return;
-  rt::woken_waiters woken;
+  rt::wake_list woken;
   list_.lock.lock();
   woken.add_all(list_.waiters);
   list_.lock.unlock();

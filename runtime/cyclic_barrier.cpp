@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // weft::barrier (memory barriers are in barrier.h). The last to arrive takes all others out of the queue, so the next
 // generation finds it empty, whether the others have run again or not.
-#include "runtime/sema.h"
+#include "runtime/park.h"
 #include "weft/sync.h"
 
 namespace weft {
@@ -20,10 +20,10 @@ void barrier::arrive_and_wait() {
     return rt::park(who, list_.lock, rt::wait_reason::barrier_wait);
   }
   arrived_ = 0;
-  rt::woken_waiters woken;
+  rt::wake_list woken;
   woken.add_all(list_.waiters);
   list_.lock.unlock();
-  woken.ready_all();
+  woken.ready_all(who);
 }
 
 }  // namespace weft

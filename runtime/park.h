@@ -118,6 +118,15 @@ inline void ready(caller who, g* gp) {
   wakep(pp);
 }
 
+/// Waiters that wait to be made ready; on one P they run in this order.
+class wake_list : public taken_waiters<waiter> {
+ public:
+  /// No lock may be held.
+  void ready_all(caller who) const {
+    wake_all([who](waiter* w) { ready(who, w->g); });
+  }
+};
+
 /// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice).
 void yield_m(m* mp, g* gp);
 

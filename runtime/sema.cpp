@@ -39,7 +39,7 @@ void sem_release(sema& s, bool hand_over) {
 }
 
 void sem_release_all(sema& s, std::uint32_t n) {
-  woken_waiters woken;
+  wake_list woken;
   {
     lock_guard hold(s.lock);
     for (; n > 0; --n) {
@@ -49,7 +49,7 @@ void sem_release_all(sema& s, std::uint32_t n) {
     }
     s.tokens += n;
   }
-  woken.ready_all();
+  woken.ready_all(enter_nopark());
 }
 
 }  // namespace weft::rt
