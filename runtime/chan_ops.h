@@ -11,7 +11,7 @@
 //   close:    all waiters, each once.
 // Waiters are served in order of arrival. A waiter of a select counts only if its race is won (waitq.h). They are made
 // ready after the lock is released: the operations collect them in `wake`. A waiter and its element lie on the stack of
-// the goroutine that waits; nothing here allocates but an exception.
+// the goroutine that waits; nothing here allocates.
 //
 // An element's move constructor may throw: the element is then where it was, and the exception goes to the goroutine
 // that moves it; for one that comes out of a waiting sender's hands into the buffer, to that sender. A waiter of a
@@ -22,7 +22,6 @@
 
 #include <cstring>
 #include <exception>
-#include <memory>
 
 #include "runtime/park.h"
 #include "runtime/time_source.h"
@@ -114,7 +113,7 @@ inline void refill(hchan* c, wake_list& wake) {
       sender->success = true;
       return advance(c, c->send_index);
     } catch (...) {
-      sender->failure = new std::exception_ptr(std::current_exception());
+      *sender->failure = std::current_exception();
     }
   }
   set_count(c, c->capacity - 1);
@@ -157,13 +156,11 @@ inline bool may_recv(const hchan* c) {
   return !empty || c->closed.load(std::memory_order_acquire);
 }
 
-[[noreturn]] inline void throw_closed() { throw closed_channel("send on closed channel"); }
-
-/// What a woken sender throws, if its element could not be moved.
-inline void rethrow_failure(waiter& sender) {
-  if (!sender.failure) return;
-  const std::unique_ptr<std::exception_ptr> failure(sender.failure);
-  std::rethrow_exception(*failure);
+/// A sender that was woken without having sent: its element could not be moved, or the channel is closed.
+[[noreturn]] inline void throw_not_sent(std::exception_ptr&& failure) {
+  if (failure) std::rethrow_exception(std::move(failure));
+  throw closed_channel("send on closed channel");
 }
+[[noreturn]] inline void throw_closed() { throw_not_sent(nullptr); }
 
 }  // namespace weft::rt

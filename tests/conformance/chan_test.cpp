@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/counting_new.h"
 #include "tests/fixture.h"
 
 namespace {
@@ -736,6 +737,7 @@ TEST_P(channel, a_try_send_that_fails_leaves_the_value_untouched) {
 
 // Counts its living instances. Each move of the value `throwing` throws, `throws` times.
 struct fragile {
+  static inline const std::runtime_error kMoved{"moved"};
   static inline std::atomic<int> alive{0}, throwing{0}, throws{0};
   static void arm(int value, int times = 1) {
     throwing = value;
@@ -748,7 +750,7 @@ struct fragile {
   fragile(fragile&& other) : value(other.value) {  // NOLINT(performance-noexcept-move-constructor)
     if (value == throwing && throws > 0) {
       --throws;
-      throw std::runtime_error("moved");
+      throw kMoved;  // a copy: needs no memory from operator new
     }
     other.value = 0;
     ++alive;
@@ -886,6 +888,41 @@ TEST_P(channel, a_move_up_into_the_full_buffer_that_throws_loses_nothing_silentl
     if (!sender_knows) received.push_back(c.recv()->value);
     EXPECT_EQ(received, sender_knows ? std::vector<int>({1, 2}) : std::vector<int>({1, 2, 3}));
     EXPECT_EQ(c.len(), 0u);
+    EXPECT_EQ(fragile::alive, 0);
+  });
+}
+
+// The same for a plain send and a select, and a receiver whose thread, to which it is locked, gets no memory.
+TEST_P(channel, no_memory_is_needed_for_a_move_up_that_throws) {
+  in_main([] {
+    for (const bool by_select : {false, true}) {
+      const auto c = make_chan<fragile>(1);
+      c.send(fragile(1));
+      const wait_reason reason = by_select ? wait_reason::select : wait_reason::chan_send;
+      const int before = parked(reason);
+      wait_group done;
+      done.go([=] {
+        const auto send = [=] {
+          if (by_select)
+            select(on_send(c, fragile(2)), on_recv(chan<int>()));
+          else
+            c.send(fragile(2));
+        };
+        EXPECT_THROW(send(), std::runtime_error);
+      });
+      EXPECT_TRUE(eventually_parked(reason, before, 1));
+      fragile::arm(2);
+      lock_os_thread();
+      out_of_memory = true;
+      const auto v = c.recv();
+      out_of_memory = false;
+      unlock_os_thread();
+      EXPECT_EQ(v->value, 1);
+      done.wait();
+      EXPECT_EQ(c.len(), 0u);
+      EXPECT_EQ(c.try_recv().status, recv_status::empty);
+      EXPECT_EQ(fragile::alive, 1);
+    }
     EXPECT_EQ(fragile::alive, 0);
   });
 }
