@@ -152,10 +152,7 @@ void start_main(m* m0, const settings& wanted, main_call call) {
 }
 
 void drop_global_queue() {
-  while (sched.global.size() > 0) {
-    g* const gp = sched.global.pop();
-    if (!gp->stk) destroy_unstarted(gp);
-  }
+  while (sched.global.size() > 0) discard(sched.global.pop());
   sched.global_size.store(0, std::memory_order_relaxed);
 }
 
