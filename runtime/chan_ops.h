@@ -62,15 +62,6 @@ inline void advance(const hchan* c, std::size_t& index) {
 
 inline void set_count(hchan* c, std::size_t n) { c->count.store(n, std::memory_order_release); }
 
-/// The first receiver that there still is. A goroutine whose run() is over never wakes up: what it is given would be
-/// lost. (What it sends can be taken.)
-inline waiter* take_receiver(hchan* c) {
-  while (waiter* const w = take_first(c->receivers))
-    if (w->g->foreign || !left_behind(w->g->run)) [[likely]]
-      return w;
-  return nullptr;
-}
-
 /// Moves an element from or to a waiter that has been won; if the move throws, the waiter is as it was before.
 inline void move_with(hchan* c, wait_queue& q, waiter* w, void* to, void* from, wake_list& wake) {
   if (!c->type->move_construct) return copy_element(c, to, from);
@@ -90,7 +81,7 @@ inline void move_with(hchan* c, wait_queue& q, waiter* w, void* to, void* from, 
 /// All three: under the lock.
 inline chan_status send_locked(hchan* c, void* element, wake_list& wake) {
   if (c->closed.load(std::memory_order_relaxed)) return chan_status::closed;
-  if (waiter* const receiver = take_receiver(c)) {
+  if (waiter* const receiver = take_first_present(c->receivers)) {
     move_with(c, c->receivers, receiver, receiver->element, element, wake);
     receiver->success = true;
     wake.add(receiver);

@@ -161,6 +161,7 @@ void take_down(m* m0) {
   stop_sentinels();
   stop_ms();
   if (m0->held) releasep(m0);
+  sched.gone.store(m0->run, std::memory_order_release);
   cease_to_be_m(m0);
   drop_global_queue();
   delete_ps_keeping_metrics();

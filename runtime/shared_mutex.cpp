@@ -80,9 +80,9 @@ void shared_mutex::pass_on(bool readers_first) {
       woken.add(w);
       now += holder;
     };
-    if (waiter* const w = readers_first ? nullptr : rt::take_first(writers_)) add(w, kWriter);
-    while (waiter* const w = now == kWriter ? nullptr : rt::take_first(readers_)) add(w, kReader);
-    if (waiter* const w = now != 0 ? nullptr : rt::take_first(writers_)) add(w, kWriter);
+    if (waiter* const w = readers_first ? nullptr : rt::take_first_present(writers_)) add(w, kWriter);
+    while (waiter* const w = now == kWriter ? nullptr : rt::take_first_present(readers_)) add(w, kReader);
+    if (waiter* const w = now != 0 ? nullptr : rt::take_first_present(writers_)) add(w, kWriter);
     if (!writers_.empty() || !readers_.empty()) now |= kQueued;
     state_.store(now, std::memory_order_release);
   }
