@@ -12,6 +12,7 @@
 
 #include "tests/counting_new.h"
 #include "tests/fixture.h"
+#include "tests/fragile.h"
 
 namespace {
 
@@ -734,30 +735,6 @@ TEST_P(channel, a_try_send_that_fails_leaves_the_value_untouched) {
     EXPECT_FALSE(value);
   });
 }
-
-// Counts its living instances. Each move of the value `throwing` throws, `throws` times.
-struct fragile {
-  static inline const std::runtime_error kMoved{"moved"};
-  static inline std::atomic<int> alive{0}, throwing{0}, throws{0};
-  static void arm(int value, int times = 1) {
-    throwing = value;
-    throws = times;
-  }
-
-  int value;
-
-  explicit fragile(int v) : value(v) { ++alive; }
-  fragile(fragile&& other) : value(other.value) {  // NOLINT(performance-noexcept-move-constructor)
-    if (value == throwing && throws > 0) {
-      --throws;
-      throw kMoved;  // a copy: needs no memory from operator new
-    }
-    other.value = 0;
-    ++alive;
-  }
-  fragile& operator=(fragile&&) = delete;
-  ~fragile() { --alive; }
-};
 
 TEST_P(channel, elements_are_destroyed_with_the_last_reference) {
   in_main([] {

@@ -179,6 +179,19 @@ TEST_P(ended_run, leaves_a_semaphore_to_those_of_the_next) {
   });
 }
 
+void wait_for_one_notify(condition_variable& changed) {
+  mutex m;
+  const int before = parked(wait_reason::cond_wait);
+  wait_group done;
+  done.go([&] {
+    std::unique_lock hold(m);
+    changed.wait(hold);
+  });
+  EXPECT_TRUE(eventually_parked(wait_reason::cond_wait, before, 1));
+  changed.notify_one();
+  done.wait();
+}
+
 TEST_P(ended_run, takes_no_notify) {
   mutex m;
   condition_variable changed;
@@ -191,15 +204,7 @@ TEST_P(ended_run, takes_no_notify) {
     changed.wait_for(hold, 1h);
   });
   in_main([&] {
-    const int before = parked(wait_reason::cond_wait);
-    wait_group done;
-    done.go([&] {
-      std::unique_lock hold(m);
-      changed.wait(hold);
-    });
-    EXPECT_TRUE(eventually_parked(wait_reason::cond_wait, before, 1));
-    changed.notify_one();
-    done.wait();
+    wait_for_one_notify(changed);
     changed.notify_all();
   });
 }
@@ -216,18 +221,7 @@ TEST_P(ended_run, takes_no_notify_before_it_has_parked) {
     slow_lock l;
     changed.wait(l);
   });
-  in_main([&] {
-    mutex m;
-    const int before = parked(wait_reason::cond_wait);
-    wait_group done;
-    done.go([&] {
-      std::unique_lock hold(m);
-      changed.wait(hold);
-    });
-    EXPECT_TRUE(eventually_parked(wait_reason::cond_wait, before, 1));
-    changed.notify_one();
-    done.wait();
-  });
+  in_main([&] { wait_for_one_notify(changed); });
 }
 
 TEST_P(ended_run, has_not_arrived_at_a_barrier) {

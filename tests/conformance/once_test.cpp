@@ -173,14 +173,7 @@ TEST_P(once_test, foreign_threads_and_goroutines_share_it) {
         o.call([&] { ++value; });
         EXPECT_EQ(value, 1);
       };
-      wait_group done;
-      foreign_threads threads;
-      for (int i = 0; i < 3; ++i) {
-        threads.start(use);
-        done.go(use);
-      }
-      done.wait();
-      threads.join();
+      in_goroutines_and_threads(3, use);
     }
   });
 }
