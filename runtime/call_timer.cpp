@@ -51,10 +51,16 @@ bool over(const call_timer& t) {
          (!sched.active.load(std::memory_order_acquire) || t.run != sched.run.load(std::memory_order_relaxed));
 }
 
-// False: there is no run() any more.
+// False: there is no run() any more, or another one than the timer's.
 bool start_goroutine(call& one) {
   try {
-    weft::go(std::move(one));
+    const detail::new_goroutine fresh = detail::newproc({}, sizeof(call), alignof(call));
+    if (one.timer->end != at_end::goes_on && fresh.g->run != one.timer->run) {
+      detail::newproc_abort(fresh.g);
+      return false;
+    }
+    ::new (fresh.storage) call(std::move(one));
+    detail::newproc_start(fresh.g, detail::closure_main<call>);
   } catch (const error&) {
     return false;
   }

@@ -80,12 +80,12 @@ void chan_send(hchan* c, void* element) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   waiter self;
   self.g = who.gp;
   self.element = element;
+  std::exception_ptr failure;
+  self.failure = &failure;
   enqueue(c->senders, &self);
   op.leave_locked();
   park(who, c->lock, wait_reason::chan_send);
-  if (self.success) return;
-  rethrow_failure(self);
-  throw_closed();
+  if (!self.success) throw_not_sent(std::move(failure));
 }
 
 bool chan_try_send(hchan* c, void* element) {
@@ -126,7 +126,6 @@ recv_status chan_try_recv(hchan* c, void* to) {
   return recv_status::closed;
 }
 
-// The first receiver is made ready last, so it is the next to run.
 void chan_close(hchan* c) {
   const caller who = enter();
   if (!c) throw nil_channel("close of nil channel");

@@ -11,7 +11,7 @@
 //   close:    all waiters, each once.
 // Waiters are served in order of arrival. A waiter of a select counts only if its race is won (waitq.h). They are made
 // ready after the lock is released: the operations collect them in `wake`. A waiter and its element lie on the stack of
-// the goroutine that waits; nothing here allocates but an exception.
+// the goroutine that waits; nothing here allocates.
 //
 // An element's move constructor may throw: the element is then where it was, and the exception goes to the goroutine
 // that moves it; for one that comes out of a waiting sender's hands into the buffer, to that sender. A waiter of a
@@ -22,7 +22,6 @@
 
 #include <cstring>
 #include <exception>
-#include <memory>
 
 #include "runtime/park.h"
 #include "runtime/time_source.h"
@@ -34,26 +33,6 @@ namespace weft::rt {
 using detail::hchan;
 
 enum class chan_status : std::uint8_t { done, blocked, closed };
-
-/// Waiters that have been won and wait to be made ready, the last first.
-class wake_list {
- public:
-  void add(waiter* w) {
-    w->next = first_;
-    first_ = w;
-  }
-  void add_all(wait_queue& q) { take_all(q, first_); }
-  /// No lock may be held.
-  void ready_all(caller who) {
-    while (waiter* const w = first_) {
-      first_ = w->next;
-      ready(who, w->g);
-    }
-  }
-
- private:
-  waiter* first_ = nullptr;
-};
 
 inline void copy_element(const hchan* c, void* to, const void* from) {
   switch (c->type->size) {
@@ -83,15 +62,6 @@ inline void advance(const hchan* c, std::size_t& index) {
 
 inline void set_count(hchan* c, std::size_t n) { c->count.store(n, std::memory_order_release); }
 
-/// The first receiver that there still is. A goroutine whose run() is over never wakes up: what it is given would be
-/// lost. (What it sends can be taken.)
-inline waiter* take_receiver(hchan* c) {
-  while (waiter* const w = take_first(c->receivers))
-    if (w->g->foreign || !left_behind(w->g->run)) [[likely]]
-      return w;
-  return nullptr;
-}
-
 /// Moves an element from or to a waiter that has been won; if the move throws, the waiter is as it was before.
 inline void move_with(hchan* c, wait_queue& q, waiter* w, void* to, void* from, wake_list& wake) {
   if (!c->type->move_construct) return copy_element(c, to, from);
@@ -111,7 +81,7 @@ inline void move_with(hchan* c, wait_queue& q, waiter* w, void* to, void* from, 
 /// All three: under the lock.
 inline chan_status send_locked(hchan* c, void* element, wake_list& wake) {
   if (c->closed.load(std::memory_order_relaxed)) return chan_status::closed;
-  if (waiter* const receiver = take_receiver(c)) {
+  if (waiter* const receiver = take_first_present(c->receivers)) {
     move_with(c, c->receivers, receiver, receiver->element, element, wake);
     receiver->success = true;
     wake.add(receiver);
@@ -134,7 +104,7 @@ inline void refill(hchan* c, wake_list& wake) {
       sender->success = true;
       return advance(c, c->send_index);
     } catch (...) {
-      sender->failure = new std::exception_ptr(std::current_exception());
+      *sender->failure = std::current_exception();
     }
   }
   set_count(c, c->capacity - 1);
@@ -177,13 +147,11 @@ inline bool may_recv(const hchan* c) {
   return !empty || c->closed.load(std::memory_order_acquire);
 }
 
-[[noreturn]] inline void throw_closed() { throw closed_channel("send on closed channel"); }
-
-/// What a woken sender throws, if its element could not be moved.
-inline void rethrow_failure(waiter& sender) {
-  if (!sender.failure) return;
-  const std::unique_ptr<std::exception_ptr> failure(sender.failure);
-  std::rethrow_exception(*failure);
+/// A sender that was woken without having sent: its element could not be moved, or the channel is closed.
+[[noreturn]] inline void throw_not_sent(std::exception_ptr&& failure) {
+  if (failure) std::rethrow_exception(std::move(failure));
+  throw closed_channel("send on closed channel");
 }
+[[noreturn]] inline void throw_closed() { throw_not_sent(nullptr); }
 
 }  // namespace weft::rt

@@ -13,7 +13,7 @@
 //
 // A waiter with a time limit is in a race between the notifiers and its timer (waitq.h). A notifier that has lost it
 // goes on to the next, so no notify is lost. The waiter that was not notified takes itself out of the queue.
-#include "runtime/sema.h"
+#include "runtime/park.h"
 #include "weft/sync.h"
 
 namespace weft::rt {
@@ -24,6 +24,7 @@ using detail::wait_list;
 class ticket : waiter {
  public:
   ticket(wait_list& list, caller who, std::int64_t when) : list_(list), limit_(who.gp), when_(when) {
+    g = who.gp;
     if (when != kNever) race = &limit_.race;
     rt::lock_guard hold(list.lock);
     enqueue(list.waiters, static_cast<waiter*>(this));
@@ -39,7 +40,7 @@ class ticket : waiter {
       lock_.unlock();
       return true;
     }
-    g = who.gp;
+    parked_ = true;
     if (when_ == kNever) {
       park(who, lock_, wait_reason::cond_wait);
       return true;
@@ -57,10 +58,11 @@ class ticket : waiter {
   static void notify(waiter* w) {
     auto& self = *static_cast<ticket*>(w);
     self.lock_.lock();
-    rt::g* const parked = self.g;
+    rt::g* const waiting = self.g;
+    const bool parked = self.parked_;
     self.notified_ = true;
     self.lock_.unlock();
-    if (parked) ready(enter_nopark(), parked);
+    if (parked) ready(enter_nopark(), waiting);
   }
 
  private:
@@ -73,6 +75,7 @@ class ticket : waiter {
 
   wait_list& list_;
   core_lock lock_;
+  bool parked_ WEFT_GUARDED_BY(lock_) = false;
   bool notified_ WEFT_GUARDED_BY(lock_) = false;
   time_limit limit_;
   const std::int64_t when_;
@@ -99,14 +102,14 @@ bool condition_variable::wait_until_ns(const detail::erased_lock& lock, std::int
 void condition_variable::notify_one() noexcept {
   if (nobody_waits()) return;
   list_.lock.lock();
-  rt::waiter* const w = rt::take_first(list_.waiters);
+  rt::waiter* const w = rt::take_first_present(list_.waiters);
   list_.lock.unlock();
   if (w) rt::ticket::notify(w);
 }
 
 void condition_variable::notify_all() noexcept {
   if (nobody_waits()) return;
-  rt::woken_waiters woken;
+  rt::wake_list woken;
   list_.lock.lock();
   woken.add_all(list_.waiters);
   list_.lock.unlock();

@@ -84,7 +84,7 @@ struct waiter {
   waiter* next = nullptr;
   waiter* prev = nullptr;
   std::atomic<waiter*>* race = nullptr;
-  std::exception_ptr* failure = nullptr;  // what moving a waiting sender's element threw; the sender's to delete
+  std::exception_ptr* failure = nullptr;  // where a sender learns what moving its element threw
   std::int64_t since = 0;                 // nanotime() at the first park, where fairness needs it
   bool queued = false;
   bool success = false;  // woken by a partner or a grant, not by close

@@ -17,20 +17,29 @@ void prefetch(const g* gp) {
   __builtin_prefetch(&gp->fn);
 }
 
-}  // namespace
-
-void globrunqput_batch(std::span<g* const> gs) {
-  bool queued;
+// `started`: how many of them count as started with this. Goroutines of a run() that is over go nowhere.
+void put(std::span<g* const> gs, int started) {
+  bool over, queued = false;
   {
     lock_guard hold(sched.lock);
-    if (left_behind(gs.front()->run)) return;  // goroutines of a run() that is over go nowhere
-    queued = sched.global.push(gs);
-    sched.global_size.store(static_cast<int>(sched.global.size()), std::memory_order_release);
+    over = left_behind(gs.front()->run);
+    if (!over) {
+      queued = sched.global.push(gs);
+      sched.global_size.store(static_cast<int>(sched.global.size()), std::memory_order_release);
+      sched.created_elsewhere.fetch_add(started, std::memory_order_relaxed);
+    }
   }
-  if (!queued) fatal_throw("", "out of memory: no room in the global run queue");
+  if (over)
+    for (g* gp : gs) discard(gp);
+  else if (!queued)
+    fatal_throw("", "out of memory: no room in the global run queue");
 }
 
-void globrunqput(g* gp) { globrunqput_batch({&gp, 1}); }
+}  // namespace
+
+void globrunqput_batch(std::span<g* const> gs) { put(gs, 0); }
+void globrunqput(g* gp) { put({&gp, 1}, 0); }
+void globrunqput_new(g* gp) { put({&gp, 1}, 1); }
 
 // Go's share: this P's part of the queue, so that one P does not starve the others.
 g* globrunqget(p* pp, int most) {

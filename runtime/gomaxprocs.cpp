@@ -113,8 +113,7 @@ void start_ps(int n) {
 }
 
 void delete_p(p* pp) {
-  while (g* gp = pp->runq.get().g)
-    if (!gp->stk) destroy_unstarted(gp);
+  while (g* gp = pp->runq.get().g) discard(gp);
   release_free_lists(pp);
   delete pp;
 }

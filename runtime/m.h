@@ -107,8 +107,8 @@ struct m {
 
 /// The M that this thread is, or null. Never cache it across a park: noinline, so that no caller can.
 m* this_m() noexcept;
+void set_this_m(m* mp) noexcept;
 /// Sets errno on the thread that runs now: callers that span a switch may hold the address of another thread's.
 void set_errno(int value) noexcept;
-void set_this_m(m* mp) noexcept;
 
 }  // namespace weft::rt

@@ -31,6 +31,7 @@ class mutex_waiter {
     const bool again = since_ != 0;
     if (!again) since_ = nanotime();
     sem_acquire(who_, sema_, self_, again, wait_reason::mutex_lock);
+    sema_.woken_run.store(0, std::memory_order_relaxed);
     who_ = enter_nopark();
   }
   bool starved() const { return nanotime() - since_ > kStarvingNs; }

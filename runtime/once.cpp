@@ -3,7 +3,7 @@
 //
 //   fresh -> running -> done      under the lock, but done may be seen without
 // The first caller runs the function; others queue themselves until its end, however it ends.
-#include "runtime/sema.h"
+#include "runtime/park.h"
 #include "weft/sync.h"
 
 namespace weft {
@@ -25,13 +25,13 @@ bool once::begin() {
 }
 
 void once::end() noexcept {
-  rt::woken_waiters woken;
+  rt::wake_list woken;
   {
     const rt::lock_guard hold(list_.lock);
     state_.store(kDone, std::memory_order_release);
     woken.add_all(list_.waiters);
   }
-  woken.ready_all();
+  woken.ready_all(rt::enter_nopark());
 }
 
 }  // namespace weft

@@ -91,7 +91,7 @@ bool park_limited(caller who, core_lock& lock, const waiter& w, time_limit& limi
 
 /// Queues the caller in `queue` as w and parks it; `lock`, which guards the queue, is released meanwhile and not held
 /// afterwards. True: it was woken; false: the time is up (kNever: never), and w is in no queue any more. Whoever wakes
-/// the queue's waiters finds them with take_first().
+/// the queue's waiters finds them with take_first_present().
 bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason)
     WEFT_RELEASE(lock);
 
@@ -117,6 +117,24 @@ inline void ready(caller who, g* gp) {
   if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
   wakep(pp);
 }
+
+/// Takes the first waiter that the caller may wake, and that can wake up, out of the queue; null: none. A goroutine
+/// whose run() is over never does: what it was given would be lost. (What it sends can be taken.)
+inline waiter* take_first_present(wait_queue& q) {
+  while (waiter* const w = take_first(q))
+    if (w->g->foreign || !left_behind(w->g->run)) [[likely]]
+      return w;
+  return nullptr;
+}
+
+/// Waiters that wait to be made ready; on one P they run in this order.
+class wake_list : public taken_waiters<waiter> {
+ public:
+  /// No lock may be held.
+  void ready_all(caller who) const {
+    wake_all([who](waiter* w) { ready(who, w->g); });
+  }
+};
 
 /// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice).
 void yield_m(m* mp, g* gp);

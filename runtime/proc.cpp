@@ -136,7 +136,7 @@ void schedule(m* mp) {
     hardware::light_barrier();  // the same
     if (left_behind(mp->run)) {
       mp->scheduling.store(true, std::memory_order_release);
-      if (!gp->stk) destroy_unstarted(gp);
+      discard(gp);
       return;
     }
     begin_run(pp, gp, inherits);
@@ -145,11 +145,16 @@ void schedule(m* mp) {
   }
 }
 
-void destroy_unstarted(g* gp) {
+// As by a foreign thread: what is destroyed may wait for something, and this M has nothing to switch to any more.
+void discard(g* gp) {
+  if (gp->stk) return;
+  m* const mp = this_m();
+  set_this_m(nullptr);
   gp->fn(gp->closure, detail::closure_op::destroy);
   free_closure(gp);
   gp->status.store(g_status::dead, std::memory_order_relaxed);
   gfput(nullptr, gp);
+  set_this_m(mp);
 }
 
 void destroy_thread_locals(void*& head) { destroy_locals(head); }
@@ -197,9 +202,8 @@ void newproc_start(goroutine* gp, closure_fn fn) noexcept {
   gp->locals = nullptr;
   if (!who.mp) {
     set_id(nullptr, gp);
-    sched.created_elsewhere.fetch_add(1, std::memory_order_relaxed);
     gp->status.store(g_status::runnable, std::memory_order_relaxed);
-    globrunqput(gp);
+    globrunqput_new(gp);
     return wakep_foreign();
   }
   p* const pp = who.mp->held;

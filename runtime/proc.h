@@ -19,6 +19,8 @@ void runqput(p* pp, g* gp);
 // globq.cpp: the global queue.
 void globrunqput(g* gp);
 void globrunqput_batch(std::span<g* const> gs);
+/// One that a thread without a P has started.
+void globrunqput_new(g* gp);
 /// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
 g* globrunqget(p* pp, int most);
 
@@ -60,8 +62,8 @@ bool find_runnable(m* mp, g*& gp, bool& inherits);
 
 // proc.cpp: the scheduling loop, on g0. Returns when this M's thread is to leave.
 void schedule(m* mp);
-/// Drops a goroutine that never ran (its run() is over): its closure is destroyed.
-void destroy_unstarted(g* gp);
+/// For a runnable goroutine whose run() is over: if it has never run, its closure is destroyed, else it stays as it is.
+void discard(g* gp);
 /// Destroys a foreign thread's goroutine_local values.
 void destroy_thread_locals(void*& head);
 

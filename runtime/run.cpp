@@ -152,10 +152,7 @@ void start_main(m* m0, const settings& wanted, main_call call) {
 }
 
 void drop_global_queue() {
-  while (sched.global.size() > 0) {
-    g* const gp = sched.global.pop();
-    if (!gp->stk) destroy_unstarted(gp);
-  }
+  while (sched.global.size() > 0) discard(sched.global.pop());
   sched.global_size.store(0, std::memory_order_relaxed);
 }
 
@@ -164,6 +161,7 @@ void take_down(m* m0) {
   stop_sentinels();
   stop_ms();
   if (m0->held) releasep(m0);
+  sched.gone.store(m0->run, std::memory_order_release);
   cease_to_be_m(m0);
   drop_global_queue();
   delete_ps_keeping_metrics();

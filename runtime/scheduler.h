@@ -58,9 +58,10 @@ struct scheduler {
   std::atomic<int> gomaxprocs{0};
   std::atomic<int> nps{0};  // entries of allp in use: Ps of this run(), some of them perhaps retired
   std::array<std::atomic<p*>, kMaxPs> allp{};
-  std::atomic<std::uint32_t> run{1};  // number of the current run(); goes up the moment that its main has returned
-  std::atomic<bool> active{false};    // goroutines may be started
-  std::atomic<bool> frozen{false};    // nobody runs goroutines any more: the process is dying
+  std::atomic<std::uint32_t> run{1};   // number of the current run(); goes up the moment that its main has returned
+  std::atomic<std::uint32_t> gone{0};  // the last run() whose goroutines no M switches to any more
+  std::atomic<bool> active{false};     // goroutines may be started
+  std::atomic<bool> frozen{false};     // nobody runs goroutines any more: the process is dying
   assist tier = assist::off;
   bool pinned = true;
   debug_settings debug;

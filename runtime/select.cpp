@@ -165,12 +165,14 @@ class selecting {
   // With all locks, which it releases. False: begin anew.
   bool wait(select_result& result) WEFT_NO_THREAD_SAFETY_ANALYSIS {
     time_limit limit(who_.gp);
+    std::exception_ptr failure;
     for (std::size_t k = 0; k < cases_; ++k) {
       const select_op& op = ops_[order_[k]];
       waiter& w = waiters_[k] = waiter{};
       w.g = who_.gp;
       w.element = op.element;
       w.race = &limit.race;
+      w.failure = &failure;
       enqueue(op.kind == case_kind::send ? op.c->senders : op.c->receivers, &w);
       if (op.c->source) await_time(who_, op.c);
     }
@@ -186,8 +188,7 @@ class selecting {
     }
     if (winner->again) return false;
     const std::size_t i = order_[static_cast<std::size_t>(winner - waiters_.begin())];
-    rethrow_failure(*winner);
-    if (ops_[i].kind == case_kind::send && !winner->success) throw_closed();
+    if (ops_[i].kind == case_kind::send && !winner->success) throw_not_sent(std::move(failure));
     result = {i, winner->success};
     return true;
   }

@@ -9,12 +9,21 @@ namespace {
 // Whether gp, once readied, is the next that the caller's P runs.
 bool runs_next(caller who, const g* gp) { return who.mp && gp->run == who.mp->run; }
 
+// Whoever was woken last can never run: the wake-up is the caller's.
+bool take_lost_wake(sema& s) WEFT_REQUIRES(s.lock) {
+  const std::uint32_t run = s.woken_run.load(std::memory_order_relaxed);
+  if (run == 0 || run > sched.gone.load(std::memory_order_acquire)) return false;
+  s.woken_run.store(0, std::memory_order_relaxed);
+  return true;
+}
+
 }  // namespace
 
 void sem_acquire(caller who, sema& s, waiter& self, bool first, wait_reason reason) {
   s.lock.lock();
-  if (s.tokens > 0) {
-    --s.tokens;
+  const bool token = s.tokens > 0;
+  if (token) --s.tokens;
+  if (token || take_lost_wake(s)) {
     s.lock.unlock();
     return;
   }
@@ -28,8 +37,11 @@ void sem_acquire(caller who, sema& s, waiter& self, bool first, wait_reason reas
 
 void sem_release(sema& s, bool hand_over) {
   s.lock.lock();
-  waiter* const w = take_first(s.waiters);
-  if (!w) ++s.tokens;
+  waiter* const w = take_first_present(s.waiters);
+  if (w)
+    s.woken_run.store(w->g->run, std::memory_order_relaxed);
+  else
+    ++s.tokens;
   s.lock.unlock();
   if (!w) return;
   const caller who = enter_nopark();
@@ -39,7 +51,7 @@ void sem_release(sema& s, bool hand_over) {
 }
 
 void sem_release_all(sema& s, std::uint32_t n) {
-  woken_waiters woken;
+  wake_list woken;
   {
     lock_guard hold(s.lock);
     for (; n > 0; --n) {
@@ -49,7 +61,7 @@ void sem_release_all(sema& s, std::uint32_t n) {
     }
     s.tokens += n;
   }
-  woken.ready_all();
+  woken.ready_all(enter_nopark());
 }
 
 }  // namespace weft::rt

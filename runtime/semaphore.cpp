@@ -35,7 +35,7 @@ bool semaphore::try_acquire() {
 
 void semaphore::release() noexcept {
   list_.lock.lock();
-  rt::waiter* const w = rt::take_first(list_.waiters);
+  rt::waiter* const w = rt::take_first_present(list_.waiters);
   if (!w) ++count_;
   list_.lock.unlock();
   if (w) rt::ready(rt::enter_nopark(), w->g);

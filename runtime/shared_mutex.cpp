@@ -20,7 +20,7 @@
 // the word (others queue themselves, under the lock). So whoever waits keeps the mutex alive until the unlocker, which
 // touches the lock last, is through: the mutex may be destroyed by whoever knows that its unlock is the last, as a
 // mutex may.
-#include "runtime/sema.h"
+#include "runtime/park.h"
 #include "weft/sync.h"
 
 namespace weft {
@@ -72,7 +72,7 @@ void shared_mutex::unlock_shared_slow(std::uint32_t before) {
 }
 
 void shared_mutex::pass_on(bool readers_first) {
-  rt::woken_waiters woken;
+  rt::wake_list woken;
   {
     const rt::lock_guard hold(lock_);
     std::uint32_t now = 0;
@@ -80,13 +80,13 @@ void shared_mutex::pass_on(bool readers_first) {
       woken.add(w);
       now += holder;
     };
-    if (waiter* const w = readers_first ? nullptr : rt::take_first(writers_)) add(w, kWriter);
-    while (waiter* const w = now == kWriter ? nullptr : rt::take_first(readers_)) add(w, kReader);
-    if (waiter* const w = now != 0 ? nullptr : rt::take_first(writers_)) add(w, kWriter);
+    if (waiter* const w = readers_first ? nullptr : rt::take_first_present(writers_)) add(w, kWriter);
+    while (waiter* const w = now == kWriter ? nullptr : rt::take_first_present(readers_)) add(w, kReader);
+    if (waiter* const w = now != 0 ? nullptr : rt::take_first_present(writers_)) add(w, kWriter);
     if (!writers_.empty() || !readers_.empty()) now |= kQueued;
     state_.store(now, std::memory_order_release);
   }
-  woken.ready_all();
+  woken.ready_all(rt::enter_nopark());
 }
 
 }  // namespace weft

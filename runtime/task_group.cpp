@@ -53,7 +53,7 @@ void task_group::leave_task() noexcept {
   wake_list wake;
   {
     rt::lock_guard hold(lock_);
-    if (waiter* const w = take_first(entrants_)) {
+    if (waiter* const w = take_first_present(entrants_)) {
       wake.add(w);
     } else if (--tasks_ == 0) {
       wake.add_all(joiners_);
@@ -111,8 +111,8 @@ void task_group::set_limit(int n) {
     tasks = tasks_;
     if (tasks == 0) {
       limit_ = n;
-      while (has_room() && !entrants_.empty()) {
-        wake.add(take_first(entrants_));
+      while (waiter* const w = has_room() ? take_first_present(entrants_) : nullptr) {
+        wake.add(w);
         ++tasks_;
       }
     }

@@ -118,6 +118,11 @@ bool make_thread(m* mp) {
   return current_m;
 }
 
+[[gnu::noinline]] void set_this_m(m* mp) noexcept {
+  asm volatile("");
+  current_m = mp;
+}
+
 [[gnu::noinline]] void set_errno(int value) noexcept {
   asm volatile("");
   errno = value;

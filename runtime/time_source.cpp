@@ -35,7 +35,7 @@ void fire(void* argument) {
     lock_guard hold(c->lock);
     stop(*c->source);
     while (c->source->due <= nanotime()) {
-      waiter* const receiver = take_receiver(c);
+      waiter* const receiver = take_first_present(c->receivers);
       if (!receiver) break;
       receiver->success = take_time(c, receiver->element);
       wake.add(receiver);

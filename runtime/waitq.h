@@ -83,13 +83,38 @@ auto take_first(Queue& q) -> decltype(first_of(q)) {
   return nullptr;
 }
 
-/// Takes all that the caller may wake and puts them in front of `list` (linked by next), the last one first.
-template <class Queue, class Waiter>
-void take_all(Queue& q, Waiter*& list) {
-  while (Waiter* const w = take_first(q)) {
-    w->next = list;
-    list = w;
+/// Waiters that have been taken out of their queues to be woken once the lock is released, in that order.
+template <class Waiter>
+class taken_waiters {
+ public:
+  void add(Waiter* w) {
+    if (last_)
+      last_->next = w;
+    else
+      first_ = w;
+    last_ = w;
   }
-}
+  /// All that the caller may wake.
+  template <class Queue>
+  void add_all(Queue& q) {
+    while (Waiter* const w = take_first(q)) add(w);
+  }
+  /// Calls wake(w) for each, which may be gone after that. The first comes last: what is readied last runs next.
+  template <class Wake>
+  void wake_all(Wake wake) const {
+    if (!first_) return;
+    if (first_ != last_) [[unlikely]]
+      for (Waiter* w = first_->next; w;) {
+        Waiter* const next = w->next;
+        wake(w);
+        w = next;
+      }
+    wake(first_);
+  }
+
+ private:
+  Waiter* first_ = nullptr;
+  Waiter* last_ = nullptr;
+};
 
 }  // namespace weft::rt

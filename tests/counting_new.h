@@ -9,14 +9,15 @@
 
 namespace weft::test {
 
-inline std::atomic<long> allocations{0};  // ever
-inline std::atomic<long> allocated{0};    // and not freed
+inline std::atomic<long> allocations{0};         // ever
+inline std::atomic<long> allocated{0};           // and not freed
+inline thread_local bool out_of_memory = false;  // new throws std::bad_alloc on this thread
 
 }  // namespace weft::test
 
 // Inlined, a new and a delete would look as if they did not belong together.
 [[gnu::noinline]] void* operator new(std::size_t size) {
-  void* const p = std::malloc(size);
+  void* const p = weft::test::out_of_memory ? nullptr : std::malloc(size);
   if (!p) throw std::bad_alloc();
   weft::test::allocations.fetch_add(1, std::memory_order_relaxed);
   weft::test::allocated.fetch_add(1, std::memory_order_relaxed);

@@ -22,6 +22,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <weft/weft.h>
@@ -46,6 +47,9 @@ inline constexpr bool kThreadSanitizer = false;
 
 /// How long a test waits for what must happen sooner or later. Never reached unless something is broken.
 inline constexpr std::chrono::seconds kPatience{30};
+
+/// What context::err() tells of one that was cancelled.
+inline const std::error_code kCanceled = std::make_error_code(std::errc::operation_canceled);
 
 inline bool quick() {
   static const bool wanted = std::getenv("WEFT_TEST_QUICK") != nullptr;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <weft/runtime.h>
+#include <weft/sync.h>
 
 namespace weft::test {
 
@@ -29,5 +30,18 @@ class foreign_threads {
  private:
   std::vector<std::thread> threads_;
 };
+
+/// Runs f() in n goroutines and as many foreign threads at the same time, and waits for all.
+template <class F>
+void in_goroutines_and_threads(int n, F f) {
+  wait_group done;
+  foreign_threads threads;
+  for (int i = 0; i < n; ++i) {
+    done.go(f);
+    threads.start(f);
+  }
+  done.wait();
+  threads.join();
+}
 
 }  // namespace weft::test

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Channels: typed queues on which goroutines (and foreign threads) meet. Go's meaning throughout.
 //
+// Waiters are served in order of arrival. An operation allocates nothing. Any T will do that can be moved; if its move
+// constructor throws, the exception goes to whoever moved (for an element that moves up from a waiting sender into the
+// buffer: to that sender), the value stays where it was, and the channel goes on.
+//
 // chan<T> is a thin typed face of detail::hchan, which runtime/chan.cpp implements once for all T.
 #pragma once
 
@@ -35,7 +39,7 @@ enum class recv_status {
   closed     ///< none ever again: the channel is closed and drained
 };
 
-/// What try_recv() returns.
+/// What try_recv() returns. Go: what `v, ok := <-c` assigns.
 template <class T>
 struct try_recv_result {
   recv_status status;      ///< how it went
@@ -131,36 +135,37 @@ struct chan_access;
 template <class T>
 class chan;
 
-/// The receiving view of a channel.
+/// The receiving view of a channel: a copyable reference, nil by default. Thread-safe as chan is. Go: <-chan T.
 template <class T>
 class recv_chan {
  public:
   using value_type = T;  ///< what comes out
   recv_chan() = default;
 
-  /// Parks until a value comes and returns it; nullopt once the channel is closed and drained. Nil: for ever.
+  /// Parks until a value comes and returns it; nullopt once the channel is closed and drained. Nil: for ever. Throws
+  /// what moving the value throws. Go: <-c.
   std::optional<T> recv() const {
     detail::element_slot<T> slot;
     if (!detail::chan_recv(c_.get(), slot.raw)) return std::nullopt;
     return slot.take();
   }
-  /// Takes a value if one can be had at once.
+  /// Takes a value if one can be had at once. Nil: empty. Throws as recv() does. Go: select with default.
   try_recv_result<T> try_recv() const {
     detail::element_slot<T> slot;
     const recv_status status = detail::chan_try_recv(c_.get(), slot.raw);
     if (status != recv_status::received) return {status, std::nullopt};
     return {status, slot.take()};
   }
-  /// Elements in the buffer now. Nil: 0.
+  /// Elements in the buffer now. Nil, and channels of timers: 0. Go: len(c).
   std::size_t len() const { return c_.get() ? c_.get()->count.load(std::memory_order_relaxed) : 0; }
-  /// Elements that the buffer has room for. Nil: 0.
+  /// Elements that the buffer has room for. Nil, and channels of timers: 0. Go: cap(c).
   std::size_t cap() const { return c_.get() ? c_.get()->capacity : 0; }
   /// Not nil.
   explicit operator bool() const { return c_.get() != nullptr; }
   /// The same channel.
   friend bool operator==(const recv_chan& a, const recv_chan& b) { return a.c_.get() == b.c_.get(); }
 
-  /// Receives until the channel is closed and drained.
+  /// Receives until the channel is closed and drained. For one goroutine.
   class iterator {
    public:
     using value_type = T;                               ///< what comes out
@@ -185,7 +190,7 @@ class recv_chan {
     const recv_chan* c_ = nullptr;
     mutable std::optional<T> value_;
   };
-  /// for (T v : c): receives until the channel is closed and drained.
+  /// for (T v : c): receives until the channel is closed and drained. Go: for v := range c.
   iterator begin() const { return iterator(this); }
   /// The end that begin() comes to.
   std::default_sentinel_t end() const { return {}; }
@@ -198,7 +203,7 @@ class recv_chan {
   friend struct detail::chan_access;
 };
 
-/// The sending view of a channel.
+/// The sending view of a channel: a copyable reference, nil by default. Thread-safe as chan is. Go: chan<- T.
 template <class T>
 class send_chan {
  public:
@@ -206,9 +211,10 @@ class send_chan {
   send_chan() = default;
 
   /// Sends v, parking until a receiver or room takes it. Throws closed_channel ("send on closed channel"), also when
-  /// the channel is closed meanwhile. Nil: for ever.
+  /// the channel is closed meanwhile, and what moving v throws. Nil: for ever. Go: c <- v.
   void send(T v) const { detail::chan_send(c_.get(), std::addressof(v)); }
-  /// Sends if that can be done at once; false: it would block, and the value is untouched.
+  /// Sends if that can be done at once; false: it would block, and the value is untouched. Nil: false. Throws as send()
+  /// does. Go: select with default.
   bool try_send(T&& v) const { return detail::chan_try_send(c_.get(), std::addressof(v)); }
   /// The same with a copy.
   bool try_send(const T& v) const requires std::is_copy_constructible_v<T> {
@@ -216,7 +222,8 @@ class send_chan {
     return detail::chan_try_send(c_.get(), std::addressof(copy));
   }
   /// Closes the channel: receivers drain it and then get nullopt, senders get closed_channel. Throws closed_channel
-  /// ("close of closed channel") or nil_channel.
+  /// ("close of closed channel") or nil_channel ("close of nil channel"). Takes time in proportion to those who wait.
+  /// Go: close(c).
   void close() const { detail::chan_close(c_.get()); }
   /// As recv_chan's.
   std::size_t len() const { return c_.get() ? c_.get()->count.load(std::memory_order_relaxed) : 0; }

@@ -171,7 +171,7 @@ class cancel_cause_func {
 };
 
 /// Calls an after_func() of a context off. True: it will not run because of this call. False: it was started, or called
-/// off before. Copyable, may be dropped. Waits for nobody. Go: what context.AfterFunc returns.
+/// off before. Copyable, may be dropped; thread-safe. Waits for nobody. Go: what context.AfterFunc returns.
 class stop_func {
  public:
   /// Calls it off.
@@ -231,28 +231,30 @@ stop_func context_after(const context& ctx, call_ptr f);
 [[nodiscard]] cause_cancelable with_cancel_cause(context parent);
 
 /// A context below `parent` that is cancelled at `when`, with errc::timed_out, or with its parent if that is earlier. A
-/// time that has passed: at once; time_point::max(): as with_cancel(). Cancelling it stops its timer.
-/// Go: context.WithDeadline.
+/// time that has passed: at once; time_point::max(): as with_cancel(). Cancelling it stops its timer. Throws
+/// std::bad_alloc. Go: context.WithDeadline.
 template <class Duration>
 [[nodiscard]] cancelable with_deadline(context parent, std::chrono::time_point<clock, Duration> when) {
   return detail::context_until(std::move(parent), detail::to_ns(when.time_since_epoch()));
 }
 
-/// with_deadline() d from now: d <= 0 at once, a huge d never. Go: context.WithTimeout.
+/// with_deadline() d from now: d <= 0 at once, a huge d never. Throws std::bad_alloc. Go: context.WithTimeout.
 template <class Rep, class Period>
 [[nodiscard]] cancelable with_timeout(context parent, std::chrono::duration<Rep, Period> d) {
   return detail::context_until(std::move(parent), detail::deadline_in(d));
 }
 
 /// A context as `parent`, with a value; done(), err() and deadline() are the parent's. value<T>() finds it by its type,
-/// so give it a type of its own. Go: context.WithValue.
+/// so give it a type of its own. All who have the context may read it at the same time. Throws std::bad_alloc, and what
+/// copying or moving the value throws. Go: context.WithValue.
 template <class T>
 [[nodiscard]] context with_value(context parent, T value) {
   return detail::context_access::make(detail::context_ref(
       new detail::value_node<T>(detail::context_access::take(std::move(parent)), std::move(value))));
 }
 
-/// A context with the parent's values that is never cancelled and has no deadline. Go: context.WithoutCancel.
+/// A context with the parent's values that is never cancelled and has no deadline. Throws std::bad_alloc.
+/// Go: context.WithoutCancel.
 [[nodiscard]] context without_cancel(context parent);
 
 /// Why ctx was cancelled: what the cancel_cause_func was given that cancelled it or the nearest cancelled parent, else

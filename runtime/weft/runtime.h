@@ -114,6 +114,11 @@ requires(!std::is_same_v<std::decay_t<F>, go_options>) [[gnu::always_inline]] in
 /// that are still there are abandoned, not unwound. The calling thread is m0: main_fn starts on it. May be called
 /// again later, from any thread, but not while a run() is active (throws `error`). Malformed options or environment:
 /// one line on stderr, exit status 2. Go: rt0_go and runtime.main.
+///
+/// What outlives a run() (channels, locks, semaphores, barriers, contexts, timers) goes on: goroutines that were left
+/// waiting for it are passed over, and keep nobody else from what they waited for. But what a goroutine had when it was
+/// left stays with it: a lock or a semaphore's place that it held or that had just been handed to it, a task that a
+/// task_group or wait_group waits for. The memory of what it waited for, and of its stack, must stay (its stack does).
 template <class F>
 int run(run_options options, F&& main_fn) {
   struct call {

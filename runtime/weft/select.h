@@ -119,8 +119,8 @@ concept select_part = requires(Case c) {
 }  // namespace detail
 
 /// Receive from c, then call f(std::optional<T>), nullopt if it is closed and drained, or f(). A nil channel is never
-/// ready. A case that is kept in a variable must not outlive the channel variable that it was made from; a select_case
-/// may.
+/// ready. A case that is kept in a variable must not outlive the channel variable that it was made from, nor be used by
+/// two at the same time; a select_case may outlive it. Go: case v, ok := <-c.
 template <class Chan, class F = detail::no_handler>
 requires std::is_convertible_v<Chan, recv_chan<detail::value_of<Chan>>>
 auto on_recv(Chan&& c, F f = {}) {
@@ -130,7 +130,7 @@ auto on_recv(Chan&& c, F f = {}) {
 
 /// Send v on c, then call f(). An lvalue is copied; an rvalue of the channel's type stays where it is, must live until
 /// select() returns, and is moved from only if the case wins. A closed channel makes select() throw closed_channel if
-/// the case is chosen. What is said of a channel variable in on_recv() holds here too.
+/// the case is chosen. What is said of a channel variable in on_recv() holds here too. Go: case c <- v.
 template <class Chan, class V, class F = detail::no_handler>
 requires std::is_convertible_v<Chan, send_chan<detail::value_of<Chan>>>
 auto on_send(Chan&& c, V&& v, F f = {}) {
@@ -149,7 +149,8 @@ auto otherwise(F f = {}) {
   return detail::otherwise_case<F>{std::move(f)};
 }
 
-/// If no other case could go on within d: call f(). Costs neither a goroutine nor a channel.
+/// If no other case could go on within d of the call of select(): call f(). d <= 0: at once, if nothing else is ready;
+/// a huge d: never. Costs neither a goroutine nor a channel. Go: case <-time.After(d).
 template <class Rep, class Period, class F = detail::no_handler>
 auto on_timeout(std::chrono::duration<Rep, Period> d, F f = {}) {
   return detail::timeout_case<F>{detail::to_ns(d), std::move(f)};
@@ -157,8 +158,9 @@ auto on_timeout(std::chrono::duration<Rep, Period> d, F f = {}) {
 
 /// Waits until one of the cases can go on, does it, calls its handler, and returns its index. Of several that can go on
 /// at the same moment one is chosen, each with the same probability; with otherwise() it never waits; of several
-/// timeouts the nearest counts. Without a case, or with none that can ever go on, it waits for ever. What a handler
-/// throws leaves select(); the operation has been done then. Any goroutine or foreign thread. Go: select.
+/// timeouts the nearest counts. Without a case, or with none that can ever go on, it waits for ever. Throws
+/// closed_channel if it has chosen a send on a closed channel, and what moving an element throws; what a handler throws
+/// leaves select(), the operation has been done then. Any goroutine or foreign thread. Go: select.
 template <class... Case>
 requires(detail::select_part<std::remove_cvref_t<Case>>&&...) std::size_t select(Case&&... cases) {
   const std::array<detail::select_op, sizeof...(Case)> ops{cases.op()...};
@@ -169,7 +171,8 @@ requires(detail::select_part<std::remove_cvref_t<Case>>&&...) std::size_t select
 }
 
 /// Any of the cases above, for a set that is known only at run time. Movable; may be used in one select() after another
-/// (a send case owns its value, and has given it away once it has won). Go: reflect.SelectCase.
+/// (a send case owns its value, and has given it away once it has won), but not in two at the same time. Making one
+/// throws std::bad_alloc. Go: reflect.SelectCase.
 class select_case {
  public:
   /// Takes over what on_recv(), on_send(), otherwise() or on_timeout() made.
@@ -207,7 +210,8 @@ class select_case {
   std::unique_ptr<part> part_;
 };
 
-/// The same for cases that are known only at run time; the index is that in `cases`.
+/// The same for cases that are known only at run time; the index is that in `cases`. Throws std::bad_alloc too, for
+/// more than 16 cases. Go: reflect.Select.
 std::size_t select(std::span<select_case> cases);
 
 }  // namespace weft

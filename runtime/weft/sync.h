@@ -142,12 +142,12 @@ class condition_variable {
   void wait(Lock& lock) {
     wait_until_ns(erase(lock), kNever);
   }
-  /// Waits until done() is true; done is called with the lock held.
+  /// Waits until done() is true; done is called with the lock held. Go: the loop around Cond.Wait.
   template <class Lock, class Predicate>
   void wait(Lock& lock, Predicate done) {
     while (!done()) wait(lock);
   }
-  /// Waits for d at most. False: the time is up and nobody has notified it.
+  /// Waits for d at most (d <= 0: not at all, huge: for ever). False: the time is up and nobody has notified it.
   template <class Lock, class Rep, class Period>
   bool wait_for(Lock& lock, std::chrono::duration<Rep, Period> d) {
     return wait_until_ns(erase(lock), detail::deadline_in(d));
@@ -157,12 +157,12 @@ class condition_variable {
   bool wait_for(Lock& lock, std::chrono::duration<Rep, Period> d, Predicate done) {
     return wait_until_ns(lock, detail::deadline_in(d), done);
   }
-  /// Waits until a time at most. False: the time has come and nobody has notified it.
+  /// Waits until `when` at most. False: the time is up and nobody has notified it.
   template <class Lock>
   bool wait_until(Lock& lock, time_point when) {
     return wait_until_ns(erase(lock), to_ns(when));
   }
-  /// Waits until done() is true, until a time at most; returns what done() said last.
+  /// Waits until done() is true, until `when` at most; returns what done() said last.
   template <class Lock, class Predicate>
   bool wait_until(Lock& lock, time_point when, Predicate done) {
     return wait_until_ns(lock, to_ns(when), done);
@@ -232,17 +232,18 @@ class semaphore {
   semaphore(const semaphore&) = delete;
   semaphore& operator=(const semaphore&) = delete;
 
-  /// Takes one, parking until there is one.
+  /// Takes one, parking until there is one. Go: Weighted.Acquire.
   void acquire() { acquire_until_ns(INT64_MAX); }
-  /// Takes one, parking for d at most. False: the time is up, and none was taken.
+  /// Takes one, parking for d at most (d <= 0: not at all, huge: for ever). False: the time is up, and none was taken.
+  /// Go: Weighted.Acquire with a context.
   template <class Rep, class Period>
   bool acquire_for(std::chrono::duration<Rep, Period> d) {
     const std::int64_t ns = detail::to_ns(d);
     return ns <= 0 ? try_acquire() : acquire_until_ns(detail::deadline_after(ns));
   }
-  /// Takes one if it can be had at once.
+  /// Takes one if it can be had at once. Go: Weighted.TryAcquire.
   bool try_acquire();
-  /// Gives one back: to the first waiter, if any.
+  /// Gives one back, or one more: to the first waiter, if any. Go: Weighted.Release.
   void release() noexcept;
 
  private:
@@ -253,7 +254,8 @@ class semaphore {
   std::ptrdiff_t count_ WEFT_GUARDED_BY(list_.lock);
 };
 
-/// A place where n goroutines or threads wait for each other, again and again.
+/// A place where n goroutines or threads wait for each other, again and again. Go has none; std::barrier, without
+/// phases.
 class barrier {
  public:
   /// Throws `error` ("barrier: number of participants out of range") if n < 1.

@@ -73,14 +73,16 @@ struct drop_call_timer {
 
 }  // namespace detail
 
-/// Parks this goroutine for at least d; d <= 0 returns at once. Go: time.Sleep.
+/// Parks this goroutine (or foreign thread) for at least d; d <= 0 returns at once, a huge d never. Throws
+/// std::bad_alloc. Go: time.Sleep.
 template <class Rep, class Period>
 void sleep_for(std::chrono::duration<Rep, Period> d) {
   const std::int64_t ns = detail::to_ns(d);
   if (ns > 0) detail::sleep_until_ns(detail::deadline_after(ns));
 }
 
-/// Parks this goroutine until `when` at the earliest.
+/// Parks this goroutine (or foreign thread) until `when` at the earliest. Throws std::bad_alloc. Go:
+/// time.Sleep(time.Until(when)).
 inline void sleep_until(time_point when) {
   detail::sleep_until_ns(std::chrono::ceil<std::chrono::nanoseconds>(when.time_since_epoch()).count());
 }
@@ -92,7 +94,8 @@ inline void sleep_until(time_point when) {
 class timer {
  public:
   timer() = default;
-  /// Sends the time at which it was due on c(), d from now. Throws std::bad_alloc.
+  /// Sends the time at which it was due on c(), d from now (d <= 0: at once, huge: never). Throws std::bad_alloc.
+  /// Go: time.NewTimer.
   template <class Rep, class Period>
   explicit timer(std::chrono::duration<Rep, Period> d)
       : c_(detail::chan_ref(detail::time_chan_make(detail::deadline_in(d), 0))) {}
@@ -112,7 +115,7 @@ class timer {
     if (call_) return detail::call_timer_reset(call_.get(), when);
     return c_.get() && detail::time_chan_reset(c_.get(), when, 0);
   }
-  /// The channel; nil for after_func() and for a timer that was moved from. len() and cap() are 0.
+  /// The channel; nil for after_func() and for a timer that was moved from. len() and cap() are 0. Go: Timer.C.
   recv_chan<time_point> c() const { return detail::chan_access::make<time_point>(c_); }
 
  private:
@@ -135,7 +138,7 @@ timer after_func(std::chrono::duration<Rep, Period> d, F f) {
   return t;
 }
 
-/// A channel that gets the time once, d from now. Go: time.After.
+/// A channel that gets the time once, d from now. Throws std::bad_alloc. Go: time.After.
 template <class Rep, class Period>
 recv_chan<time_point> after(std::chrono::duration<Rep, Period> d) {
   return timer(d).c();
@@ -145,7 +148,8 @@ recv_chan<time_point> after(std::chrono::duration<Rep, Period> d) {
 /// Not copyable; movable. Thread-safe as a timer is. Go: time.Ticker.
 class ticker {
  public:
-  /// Throws `error` ("non-positive interval for ticker").
+  /// The first tick comes d from now. Throws `error` ("non-positive interval for ticker"), std::bad_alloc.
+  /// Go: time.NewTicker.
   template <class Rep, class Period>
   explicit ticker(std::chrono::duration<Rep, Period> d) {
     const std::int64_t ns = detail::interval(d);
@@ -156,17 +160,17 @@ class ticker {
   /// The same.
   ticker& operator=(ticker&&) noexcept = default;
 
-  /// No more ticks, and none of before comes out of the channel, which stays open.
+  /// No more ticks, and none of before comes out of the channel, which stays open. Go: Ticker.Stop.
   void stop() {
     if (c_.get()) detail::time_chan_stop(c_.get());
   }
-  /// A new interval, whose first tick comes d from now. Throws as the constructor does.
+  /// A new interval, whose first tick comes d from now. Throws `error` as the constructor does. Go: Ticker.Reset.
   template <class Rep, class Period>
   void reset(std::chrono::duration<Rep, Period> d) {
     const std::int64_t ns = detail::interval(d);
     if (c_.get()) detail::time_chan_reset(c_.get(), detail::deadline_after(ns), ns);
   }
-  /// The channel. len() and cap() are 0.
+  /// The channel. len() and cap() are 0. Go: Ticker.C.
   recv_chan<time_point> c() const { return detail::chan_access::make<time_point>(c_); }
 
  private:

@@ -52,6 +52,7 @@ struct wait_list {
 /// Go's semaphore: waiters, and the wake-ups that came before them. The operations are in runtime/sema.h.
 struct sema : wait_list {
   std::uint32_t tokens WEFT_GUARDED_BY(lock) = 0;
+  std::atomic<std::uint32_t> woken_run{0};  // of the goroutine that a mutex has woken, until it runs; 0: none
 };
 
 }  // namespace detail

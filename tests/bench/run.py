@@ -104,6 +104,10 @@ ROWS = [
     Row("nanosleep_64", 2, "64 goroutines in nanosleep(100 us)"),
     Row("syscall_overhead", 1, "a call that does not block, above the raw call", "<= 3"),
     Row("sleep_50us", 1, "sleep of 50 us: overshoot, p50", "<= 15", "p50"),
+    Row("timer_busy", 2, "timers due at once while all Ps compute: lateness, p50", metric="p50"),
+    Row("timer_busy", 2, "timers due at once while all Ps compute: lateness, p99", metric="p99"),
+    Row("ticker_busy", 2, "staggered tickers while all Ps compute: lateness, p50", metric="p50"),
+    Row("ticker_busy", 2, "staggered tickers while all Ps compute: lateness, p99", metric="p99"),
     Row("wake_idle_p", 2, "wake an idle P, waker computes on, p50", "<= 30", "p50"),
     Row("wake_spinning_p", 2, "the same 2 us after its last work, p50", "<= 1", "p50"),
     Row("locked_pingpong", 1, "ping-pong with a locked thread", "<= 4"),
@@ -117,6 +121,8 @@ SCALE_ROWS = [
     *(Row("pairs", n, "a round trip, as many pairs as Ps") for n in (1, 2, 4, 16, 64)),
     *(Row(f"timer_beside_{n}", 1, f"reset and stop of a timer beside {n:,} others") for n in (10, 1000, 100_000)),
     *(Row(f"sleepers_{n}", 1, f"CPU time of a sleep, {n:,} sleepers") for n in (10, 1000, 100_000)),
+    *(Row("sleep_500ms", 2, f"100,000 sleep for 500 ms: lateness, {q}", metric=q) for q in ("p50", "p99")),
+    *(Row(f"close_{n}", 1, f"close of a channel that {n:,} wait on, each") for n in (1000, 100_000)),
 ]
 
 # Nothing is left warm for the next process of these: they sleep, or start from a cold heap on purpose.

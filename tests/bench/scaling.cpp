@@ -75,6 +75,48 @@ void sleepers(const bench::options& o) {
   bench::report("sleepers_" + std::to_string(N), o, ns, "ns");
 }
 
+// All sleep for half a second, begun as fast as they can be; how late each wakes up.
+void sleep_500ms(const bench::options& o) {
+  std::vector<std::int64_t> late(static_cast<std::size_t>(o.ops));
+  weft::wait_group all;
+  for (std::int64_t& mine : late) {
+    all.go([&mine] {
+      const std::int64_t due = bench::now_ns() + 500 * bench::kMillisecond;
+      weft::sleep_for(std::chrono::milliseconds(500));
+      mine = bench::now_ns() - due;
+    });
+  }
+  all.wait();
+  bench::latencies found(o.ops);
+  for (const std::int64_t ns : late) found.add(ns);
+  found.report("sleep_500ms", o);
+}
+
+// n goroutines wait to receive from a channel, which is closed; the price of each.
+template <int N>
+void close_waking(const bench::options& o) {
+  const std::int64_t rounds = std::max<std::int64_t>(o.ops / N, 1);
+  std::int64_t ns = 0;
+  for (std::int64_t i = 0; i < rounds; ++i) {
+    const auto c = weft::make_chan<int>();
+    weft::wait_group started, all;
+    started.add(N);
+    for (int k = 0; k < N; ++k) {
+      all.go([&] {
+        started.done();
+        c.recv();
+      });
+    }
+    started.wait();
+    weft::sleep_for(std::chrono::milliseconds(1));
+    const std::int64_t start = bench::now_ns();
+    c.close();
+    ns += bench::now_ns() - start;
+    all.wait();
+  }
+  bench::report("close_" + std::to_string(N), o, static_cast<double>(ns) / static_cast<double>(rounds * N), "ns");
+}
+
 // As many pairs as Ps exchange messages, each pair by itself; the price of a message over all.
 void pairs(const bench::options& o) {
   const std::int64_t each = o.ops / o.procs;
@@ -107,6 +149,9 @@ constexpr std::array kWorks{
     bench::work{"sleepers_10", 1'000, in_weft<sleepers<10>>},
     bench::work{"sleepers_1000", 50'000, in_weft<sleepers<1000>>},
     bench::work{"sleepers_100000", 500'000, in_weft<sleepers<100'000>>},
+    bench::work{"sleep_500ms", 100'000, in_weft<sleep_500ms>},
+    bench::work{"close_1000", 100'000, in_weft<close_waking<1000>>},
+    bench::work{"close_100000", 300'000, in_weft<close_waking<100'000>>},
     bench::work{"pairs", 2'000'000, in_weft<pairs>},
 };
 

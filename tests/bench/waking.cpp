@@ -7,9 +7,11 @@
 #include <weft/sync.h>
 #include <weft/time.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <vector>
 
 #include "tests/bench/bench.h"
 #include "tests/bench/in_weft.h"
@@ -56,6 +58,64 @@ void sleep_50us(const bench::options& o) {
   overshoot.report("sleep_50us", o);
 }
 
+// Four goroutines a P wait for their times while two a P compute and let others run every 10 us. Go:
+// BenchmarkParallelTimerLatency, BenchmarkStaggeredTickerLatency. wait(i, rounds, late) adds its latenesses to `late`.
+template <class Wait>
+void under_load(std::string_view name, const bench::options& o, Wait wait) {
+  const int waiters = 4 * o.procs;
+  const std::int64_t rounds = std::max<std::int64_t>(o.ops / waiters, 1);
+  std::vector<std::vector<std::int64_t>> late(static_cast<std::size_t>(waiters));
+  std::atomic<bool> stop{false};
+  weft::wait_group busy, waiting;
+  for (int i = 0; i < 2 * o.procs; ++i) {
+    busy.go([&] {
+      while (!stop) {
+        bench::compute_for(10 * bench::kMicrosecond);
+        weft::yield();
+      }
+    });
+  }
+  for (int i = 0; i < waiters; ++i) {
+    waiting.go([&, i] {
+      auto& mine = late[static_cast<std::size_t>(i)];
+      mine.reserve(static_cast<std::size_t>(rounds));
+      wait(i, rounds, mine);
+    });
+  }
+  waiting.wait();
+  stop = true;
+  busy.wait();
+  bench::latencies found(waiters * rounds);
+  for (const auto& each : late) {
+    for (const std::int64_t ns : each) found.add(ns);
+  }
+  found.report(name, o);
+}
+
+// All are due at the same moments.
+void timer_busy(const bench::options& o) {
+  const std::int64_t start = bench::now_ns();
+  under_load("timer_busy", o, [start](int, std::int64_t rounds, std::vector<std::int64_t>& late) {
+    for (std::int64_t k = 1; k <= rounds; ++k) {
+      const std::int64_t due = start + k * 2 * bench::kMillisecond;
+      weft::sleep_until(weft::time_point(std::chrono::nanoseconds(due)));
+      late.push_back(bench::now_ns() - due);
+    }
+  });
+}
+
+// No two tick at the same moment.
+void ticker_busy(const bench::options& o) {
+  under_load("ticker_busy", o, [](int i, std::int64_t rounds, std::vector<std::int64_t>& late) {
+    weft::sleep_for(std::chrono::microseconds(70 * i));
+    const weft::ticker beats(std::chrono::milliseconds(2));
+    for (std::int64_t k = 0; k < rounds; ++k) {
+      const weft::time_point due = *beats.c().recv();
+      late.push_back(bench::now_ns() - due.time_since_epoch().count());
+    }
+  });
+}
+
 void idle_cpu(const bench::options& o) {
   const double before = bench::cpu_seconds();
   const std::int64_t start = bench::now_ns();
@@ -68,6 +128,8 @@ constexpr std::array kWorks{
     bench::work{"wake_idle_p", 200, in_weft<wake_idle_p>},
     bench::work{"wake_spinning_p", 5'000, in_weft<wake_spinning_p>},
     bench::work{"sleep_50us", 300, in_weft<sleep_50us>},
+    bench::work{"timer_busy", 4000, in_weft<timer_busy>},
+    bench::work{"ticker_busy", 4000, in_weft<ticker_busy>},
     bench::work{"idle_cpu", 3000, in_weft<idle_cpu>},
 };
 

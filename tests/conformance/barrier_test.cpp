@@ -76,14 +76,7 @@ TEST_P(barrier_test, foreign_threads_and_goroutines_meet) {
         EXPECT_GE(arrived, 6 * round);
       }
     };
-    wait_group done;
-    foreign_threads threads;
-    for (int i = 0; i < 3; ++i) {
-      done.go(meet);
-      threads.start(meet);
-    }
-    done.wait();
-    threads.join();
+    in_goroutines_and_threads(3, meet);
   });
 }
 

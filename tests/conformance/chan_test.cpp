@@ -10,7 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "tests/counting_new.h"
 #include "tests/fixture.h"
+#include "tests/fragile.h"
 
 namespace {
 
@@ -206,6 +208,44 @@ TEST_P(channel, a_chain_of_goroutines_keeps_the_order) {
     }
     first.send(0);
     for (int i = 0; i < n; ++i) EXPECT_EQ(results.recv(), i);
+  });
+}
+
+// Calls f with a pattern around it that fills a part of the stack, and looks whether it is still there.
+template <class F>
+[[gnu::noinline]] void beside_a_pattern(std::uint64_t seed, F f) {
+  std::array<std::uint64_t, 1000> words;
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = seed + i;
+  asm volatile("" : : "r"(words.data()) : "memory");
+  f();
+  asm volatile("" : : "r"(words.data()) : "memory");
+  int wrong = 0;
+  for (std::size_t i = 0; i < words.size(); ++i) wrong += words[i] == seed + i ? 0 : 1;
+  EXPECT_EQ(wrong, 0);
+}
+
+// Go's TestShrinkStackDuringBlockedSend: others take stacks, use them and give them back meanwhile, and what is unused
+// goes back to the kernel; a parked goroutine's stack, and the value that it sends from there, stay.
+TEST_P(channel, what_stands_on_a_parked_stack_stays) {
+  in_main([] {
+    const int n = scaled(300);
+    const auto values = make_chan<int>();
+    const int before = parked(wait_reason::chan_send);
+    wait_group senders;
+    for (int i = 0; i < n; ++i)
+      senders.go([values, i] { beside_a_pattern(static_cast<std::uint64_t>(i) << 32, [&] { values.send(i); }); });
+    EXPECT_TRUE(eventually_parked(wait_reason::chan_send, before, n));
+    for (int round = 0; round < 3; ++round) {
+      wait_group others;
+      for (int i = 0; i < 2 * n; ++i)
+        others.go([] { beside_a_pattern(1, [] { beside_a_pattern(2, [] { yield(); }); }); });
+      others.wait();
+      rt::scavenge_stacks(SIZE_MAX);
+    }
+    long sum = 0;
+    for (int i = 0; i < n; ++i) sum += values.recv().value();
+    senders.wait();
+    EXPECT_EQ(sum, n * (n - 1L) / 2);
   });
 }
 
@@ -696,29 +736,6 @@ TEST_P(channel, a_try_send_that_fails_leaves_the_value_untouched) {
   });
 }
 
-// Counts its living instances. Each move of the value `throwing` throws, `throws` times.
-struct fragile {
-  static inline std::atomic<int> alive{0}, throwing{0}, throws{0};
-  static void arm(int value, int times = 1) {
-    throwing = value;
-    throws = times;
-  }
-
-  int value;
-
-  explicit fragile(int v) : value(v) { ++alive; }
-  fragile(fragile&& other) : value(other.value) {  // NOLINT(performance-noexcept-move-constructor)
-    if (value == throwing && throws > 0) {
-      --throws;
-      throw std::runtime_error("moved");
-    }
-    other.value = 0;
-    ++alive;
-  }
-  fragile& operator=(fragile&&) = delete;
-  ~fragile() { --alive; }
-};
-
 TEST_P(channel, elements_are_destroyed_with_the_last_reference) {
   in_main([] {
     {
@@ -848,6 +865,41 @@ TEST_P(channel, a_move_up_into_the_full_buffer_that_throws_loses_nothing_silentl
     if (!sender_knows) received.push_back(c.recv()->value);
     EXPECT_EQ(received, sender_knows ? std::vector<int>({1, 2}) : std::vector<int>({1, 2, 3}));
     EXPECT_EQ(c.len(), 0u);
+    EXPECT_EQ(fragile::alive, 0);
+  });
+}
+
+// The same for a plain send and a select, and a receiver whose thread, to which it is locked, gets no memory.
+TEST_P(channel, no_memory_is_needed_for_a_move_up_that_throws) {
+  in_main([] {
+    for (const bool by_select : {false, true}) {
+      const auto c = make_chan<fragile>(1);
+      c.send(fragile(1));
+      const wait_reason reason = by_select ? wait_reason::select : wait_reason::chan_send;
+      const int before = parked(reason);
+      wait_group done;
+      done.go([=] {
+        const auto send = [=] {
+          if (by_select)
+            select(on_send(c, fragile(2)), on_recv(chan<int>()));
+          else
+            c.send(fragile(2));
+        };
+        EXPECT_THROW(send(), std::runtime_error);
+      });
+      EXPECT_TRUE(eventually_parked(reason, before, 1));
+      fragile::arm(2);
+      lock_os_thread();
+      out_of_memory = true;
+      const auto v = c.recv();
+      out_of_memory = false;
+      unlock_os_thread();
+      EXPECT_EQ(v->value, 1);
+      done.wait();
+      EXPECT_EQ(c.len(), 0u);
+      EXPECT_EQ(c.try_recv().status, recv_status::empty);
+      EXPECT_EQ(fragile::alive, 1);
+    }
     EXPECT_EQ(fragile::alive, 0);
   });
 }

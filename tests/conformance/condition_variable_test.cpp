@@ -467,6 +467,9 @@ TEST_P(condition_variable_test, foreign_threads_and_goroutines_share_it) {
   });
 }
 
+// Go's TestCondCopy.
+static_assert(!std::is_copy_constructible_v<condition_variable> && !std::is_copy_assignable_v<condition_variable>);
+
 TEST(condition_variable_between_threads, works_without_a_run) {
   mutex m;
   condition_variable changed;

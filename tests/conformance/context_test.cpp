@@ -24,7 +24,6 @@ using namespace std::chrono_literals;
 class contexts : public every_runtime {};
 WEFT_ON_EVERY_RUNTIME(contexts);
 
-const std::error_code kCanceled = std::make_error_code(std::errc::operation_canceled);
 const std::error_code kTimedOut = std::make_error_code(std::errc::timed_out);
 
 bool is_done(const context& ctx) { return ctx.done().try_recv().status == recv_status::closed; }

@@ -403,17 +403,19 @@ TEST_P(no_deadlock, while_a_goroutine_computes) {
   }));
 }
 
+void receive_from_a_thread_that_takes_its_time() {
+  const auto c = make_chan<int>();
+  std::thread sender([c] {
+    wait_until_all_is_quiet();
+    usleep(20'000);
+    c.send(5);
+  });
+  EXPECT_EQ(c.recv(), 5);
+  blocking([&] { sender.join(); });
+}
+
 TEST_P(no_deadlock, while_a_thread_that_never_used_weft_may_send) {
-  expect_quiet_end(run_in_child([] {
-    auto c = make_chan<int>();
-    std::thread sender([c] {
-      wait_until_all_is_quiet();
-      usleep(20'000);
-      c.send(5);
-    });
-    EXPECT_EQ(c.recv(), 5);
-    blocking([&] { sender.join(); });
-  }));
+  expect_quiet_end(run_in_child(receive_from_a_thread_that_takes_its_time));
 }
 
 TEST_P(no_deadlock, while_a_thread_that_used_weft_before_may_send_again) {
@@ -513,16 +515,7 @@ TEST(no_deadlock_for_long, without_proc_while_a_foreign_thread_may_send) {
       rmdir(folder);
       skip_in_child("may not call chroot()");
     }
-    return weft::run([] {
-      auto c = make_chan<int>();
-      std::thread sender([c] {
-        wait_until_all_is_quiet();
-        usleep(20'000);
-        c.send(5);
-      });
-      EXPECT_EQ(c.recv(), 5);
-      blocking([&] { sender.join(); });
-    });
+    return weft::run(receive_from_a_thread_that_takes_its_time);
   });
   WEFT_SKIP_IF_CHILD_DID(r);
   expect_quiet_end(r);

@@ -179,6 +179,12 @@ void lock_and_sleep() {
   EXPECT_EQ(sum, 200);
 }
 
+void work_in_all_ways() {
+  pass_values_round();
+  lock_and_sleep();
+  block_in_calls_that_end();
+}
+
 // Each round ends only if the P goes to another goroutine while this one is blocked in read(2).
 void hand_off(int rounds) {
   pipe_ends there, back;
@@ -199,9 +205,7 @@ void hand_off(int rounds) {
 std::uint64_t handoffs() { return metrics::read().counters["handoffs"]; }
 
 void do_everything() {
-  pass_values_round();
-  block_in_calls_that_end();
-  lock_and_sleep();
+  work_in_all_ways();
   hand_off(20);
   const int before = gomaxprocs(1);
   pass_values_round();
@@ -236,6 +240,11 @@ void expect_only_lines(const child_result& r, const std::vector<std::pair<std::s
   for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_LE(seen[i], beginnings_and_most[i].second) << r;
 }
 
+void expect_success_in_want_of_threads(const child_result& r) {
+  EXPECT_TRUE(r.exited(0)) << r;
+  expect_only_lines(r, {{"weft: no new thread (have ", 1}, {"weft: no sentinel for CPU ", num_cpu()}});
+}
+
 class degraded : public testing::TestWithParam<const char*> {
  protected:
   static const char* tier() { return GetParam(); }
@@ -246,34 +255,26 @@ INSTANTIATE_TEST_SUITE_P(tier, degraded, testing::Values("sentinel", "off"),
 // -- Threads
 // -----------------------------------------------------------------------------------------------------------
 
-TEST_P(degraded, without_new_threads_those_there_are_do_everything) {
-  const auto r = in_child([] {
-    return weft::run(with_ps(4, tier()), [] {
-      run_at_the_same_time(4);  // each P has a thread
+// Everything ends, with those threads alone that there are after before(), and the shortage is said once.
+void expect_to_do_without_new_threads(const char* tier, void (*before)()) {
+  const auto r = in_child([=] {
+    return weft::run(with_ps(4, tier), [before] {
+      before();
       refuse_threads(EAGAIN, true);
-      pass_values_round();
-      lock_and_sleep();
-      block_in_calls_that_end();
+      work_in_all_ways();
     });
   });
   WEFT_SKIP_IF_CHILD_DID(r);
-  EXPECT_TRUE(r.exited(0)) << r;
-  expect_only_lines(r, {{"weft: no new thread (have ", 1}, {"weft: no sentinel for CPU ", num_cpu()}});
+  expect_success_in_want_of_threads(r);
+}
+
+TEST_P(degraded, without_new_threads_those_there_are_do_everything) {
+  expect_to_do_without_new_threads(tier(), [] { run_at_the_same_time(4); });  // each P has a thread
 }
 
 TEST_P(degraded, with_one_thread_for_goroutines_everything_ends) {
-  const auto r = in_child([] {
-    return weft::run(with_ps(4, tier()), [] {
-      sleep_for(1ms);  // main's thread gives its P to another one: the only one there will be
-      refuse_threads(EAGAIN, true);
-      pass_values_round();
-      lock_and_sleep();
-      block_in_calls_that_end();
-    });
-  });
-  WEFT_SKIP_IF_CHILD_DID(r);
-  EXPECT_TRUE(r.exited(0)) << r;
-  expect_only_lines(r, {{"weft: no new thread (have ", 1}, {"weft: no sentinel for CPU ", num_cpu()}});
+  // main's thread gives its P to another one: the only one there will be
+  expect_to_do_without_new_threads(tier(), [] { sleep_for(1ms); });
 }
 
 TEST_P(degraded, with_no_thread_beside_main_s_it_works_or_ends_with_a_word) {
@@ -322,15 +323,10 @@ TEST_P(degraded, a_user_s_limit_of_processes_is_said_once) {
   const auto r = in_child([] {
     become_a_user_of_its_own();
     limit(RLIMIT_NPROC, 5);  // main's, the monitor, a sentinel or two, one or two more
-    return weft::run(with_ps(4, tier()), [] {
-      pass_values_round();
-      lock_and_sleep();
-      block_in_calls_that_end();
-    });
+    return weft::run(with_ps(4, tier()), work_in_all_ways);
   });
   WEFT_SKIP_IF_CHILD_DID(r);
-  EXPECT_TRUE(r.exited(0)) << r;
-  expect_only_lines(r, {{"weft: no new thread (have ", 1}, {"weft: no sentinel for CPU ", num_cpu()}});
+  expect_success_in_want_of_threads(r);
   EXPECT_EQ(count_of("weft: no new thread (have ", r.err), 1) << r;
   EXPECT_NE(r.err.find("ulimit -u"), std::string::npos) << r;
 }

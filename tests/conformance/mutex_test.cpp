@@ -166,14 +166,7 @@ TEST_P(mutex_test, foreign_threads_and_goroutines_share_it) {
         ++counter;
       }
     };
-    wait_group done;
-    foreign_threads threads;
-    for (int i = 0; i < 3; ++i) {
-      done.go(count);
-      threads.start(count);
-    }
-    done.wait();
-    threads.join();
+    in_goroutines_and_threads(3, count);
     EXPECT_EQ(counter, 6 * scaled(1000));
   });
 }

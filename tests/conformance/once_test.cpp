@@ -2,6 +2,7 @@
 // once.
 #include <weft/sync.h>
 
+#include <exception>
 #include <memory>
 #include <stdexcept>
 
@@ -99,6 +100,43 @@ TEST_P(once_test, a_call_that_throws_counts) {
   });
 }
 
+// Go's OnceFunc: what the one call threw reaches everybody who calls.
+TEST_P(once_test, what_the_call_threw_can_be_kept_for_all_who_wait_for_it) {
+  in_main([] {
+    for (int round = 0; round < scaled(100); ++round) {
+      once o;
+      std::exception_ptr failure;
+      std::atomic<int> ran{0}, threw{0};
+      const auto call = [&] {
+        o.call([&] {
+          ++ran;
+          try {
+            yield();
+            throw std::runtime_error("no");
+          } catch (const std::runtime_error&) {
+            failure = std::current_exception();
+          }
+        });
+        std::rethrow_exception(failure);
+      };
+      wait_group done;
+      for (int i = 0; i < 5; ++i)
+        done.go([&] {
+          try {
+            call();
+          } catch (const std::runtime_error&) {
+            EXPECT_EQ(std::current_exception(), failure);
+            ++threw;
+          }
+        });
+      done.wait();
+      EXPECT_THROW(call(), std::runtime_error);
+      EXPECT_EQ(ran, 1);
+      EXPECT_EQ(threw, 5);
+    }
+  });
+}
+
 TEST_P(once_test, a_call_that_ends_by_goexit_counts) {
   in_main([] {
     once o;
@@ -135,14 +173,7 @@ TEST_P(once_test, foreign_threads_and_goroutines_share_it) {
         o.call([&] { ++value; });
         EXPECT_EQ(value, 1);
       };
-      wait_group done;
-      foreign_threads threads;
-      for (int i = 0; i < 3; ++i) {
-        threads.start(use);
-        done.go(use);
-      }
-      done.wait();
-      threads.join();
+      in_goroutines_and_threads(3, use);
     }
   });
 }

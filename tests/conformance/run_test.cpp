@@ -179,8 +179,43 @@ TEST_P(running, run_returns_while_goroutines_have_not_started) {
     leaving_goroutines([&owned] {
       for (int n = 0; n < 1000; ++n) go([owned] {});
     });
+    EXPECT_TRUE(eventually([&] { return owned.use_count() == 1; })) << owned.use_count() - 1 << " are left";
     in_main(mix);
   }
+}
+
+// Each that go() has accepted runs in that run() or is destroyed; none is left to the next.
+TEST_P(running, what_foreign_threads_start_while_it_ends_runs_in_it_or_is_destroyed) {
+  const auto owned = std::make_shared<int>(0);
+  std::atomic<bool> stop{false};
+  std::atomic<int> accepted{0}, refused{0}, in_another_run{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t)
+    threads.emplace_back([&] {
+      while (!stop) {
+        if (owned.use_count() > 1000) sched_yield();
+        try {
+          go([&in_another_run, owned] {
+            const rt::m* const mp = rt::this_m();
+            if (mp->run != mp->curg->run) ++in_another_run;
+          });
+          ++accepted;
+        } catch (const error&) {
+          ++refused;
+        }
+      }
+    });
+  for (int round = 0; round < scaled(100); ++round)
+    leaving_goroutines([&, round] {
+      const int before = accepted;
+      EXPECT_TRUE(eventually([&] { return accepted > before + round % 7; }));
+    });
+  stop = true;
+  for (std::thread& t : threads) t.join();
+  EXPECT_TRUE(eventually([&] { return owned.use_count() == 1; })) << owned.use_count() - 1 << " are left";
+  EXPECT_EQ(in_another_run, 0);
+  EXPECT_GT(refused, 0);
+  in_main([] { EXPECT_EQ(num_goroutine(), 1); });
 }
 
 TEST_P(running, run_returns_while_goroutines_compute) {

@@ -14,6 +14,7 @@
 
 #include "tests/counting_new.h"
 #include "tests/fixture.h"
+#include "tests/fragile.h"
 
 namespace {
 
@@ -834,27 +835,6 @@ TEST_P(selecting, carries_elements_of_every_kind) {
     }
   });
 }
-
-// Counts its living instances. Each move of the value `throwing` throws, `throws` times.
-struct fragile {
-  static inline std::atomic<int> alive{0}, throwing{0}, throws{0};
-  static void arm(int value, int times = 1) {
-    throwing = value;
-    throws = times;
-  }
-  int value;
-  explicit fragile(int v) : value(v) { ++alive; }
-  fragile(fragile&& other) : value(other.value) {  // NOLINT(performance-noexcept-move-constructor)
-    if (value == throwing && throws > 0) {
-      --throws;
-      throw std::runtime_error("moved");
-    }
-    other.value = 0;
-    ++alive;
-  }
-  fragile& operator=(fragile&&) = delete;
-  ~fragile() { --alive; }
-};
 
 TEST_P(selecting, a_move_that_throws_at_once_does_nothing) {
   in_main([] {

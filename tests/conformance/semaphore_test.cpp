@@ -103,14 +103,7 @@ TEST_P(semaphore_test, foreign_threads_and_goroutines_share_it) {
         ++done_rounds;
       }
     };
-    wait_group done;
-    foreign_threads threads;
-    for (int i = 0; i < 3; ++i) {
-      done.go(work);
-      threads.start(work);
-    }
-    done.wait();
-    threads.join();
+    in_goroutines_and_threads(3, work);
     EXPECT_EQ(done_rounds, 6 * scaled(300));
   });
 }

@@ -156,47 +156,37 @@ TEST_P(shared_mutex_test, writers_go_in_order_of_arrival) {
   });
 }
 
+// Four goroutines hold it the one way again and again; one more gets it the other way, many times. Of readers one is
+// always inside: each yields there.
+template <class Others, class Mine>
+void get_in_among_those_that_never_cease() {
+  shared_mutex m;
+  std::atomic<bool> stop{false};
+  wait_group done;
+  for (int i = 0; i < 4; ++i)
+    done.go([&] {
+      while (!stop) {
+        const Others hold(m);
+        yield();
+      }
+    });
+  for (int n = 0; n < scaled(200); ++n) {
+    const Mine hold(m);
+    yield();
+  }
+  stop = true;
+  done.wait();
+}
+
+using reading = std::shared_lock<shared_mutex>;
+using writing = std::lock_guard<shared_mutex>;
+
 TEST_P(shared_mutex_test, a_writer_gets_in_among_readers_that_never_cease) {
-  in_main([] {
-    shared_mutex m;
-    std::atomic<bool> stop{false};
-    wait_group done;
-    for (int i = 0; i < 4; ++i)
-      done.go([&] {
-        // One of them is always inside: each holds on until another has come.
-        while (!stop) {
-          const std::shared_lock hold(m);
-          yield();
-        }
-      });
-    for (int n = 0; n < scaled(200); ++n) {
-      const std::lock_guard hold(m);
-      yield();
-    }
-    stop = true;
-    done.wait();
-  });
+  in_main(get_in_among_those_that_never_cease<reading, writing>);
 }
 
 TEST_P(shared_mutex_test, a_reader_gets_in_among_writers_that_never_cease) {
-  in_main([] {
-    shared_mutex m;
-    std::atomic<bool> stop{false};
-    wait_group done;
-    for (int i = 0; i < 4; ++i)
-      done.go([&] {
-        while (!stop) {
-          const std::lock_guard hold(m);
-          yield();
-        }
-      });
-    for (int n = 0; n < scaled(200); ++n) {
-      const std::shared_lock hold(m);
-      yield();
-    }
-    stop = true;
-    done.wait();
-  });
+  in_main(get_in_among_those_that_never_cease<writing, reading>);
 }
 
 TEST_P(shared_mutex_test, foreign_threads_and_goroutines_share_it) {
@@ -215,14 +205,7 @@ TEST_P(shared_mutex_test, foreign_threads_and_goroutines_share_it) {
         }
       }
     };
-    wait_group done;
-    foreign_threads threads;
-    for (int i = 0; i < 3; ++i) {
-      done.go(work);
-      threads.start(work);
-    }
-    done.wait();
-    threads.join();
+    in_goroutines_and_threads(3, work);
     EXPECT_EQ(value, 6 * ((scaled(500) + 4) / 5));
   });
 }

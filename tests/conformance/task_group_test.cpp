@@ -22,8 +22,6 @@ using namespace std::chrono_literals;
 class task_groups : public every_runtime {};
 WEFT_ON_EVERY_RUNTIME(task_groups);
 
-const std::error_code kCanceled = std::make_error_code(std::errc::operation_canceled);
-
 /// What wait() throws.
 std::string failure_of(task_group& group) {
   try {

@@ -173,13 +173,13 @@ TEST_P(sleeping, a_hundred_thousand_at_once) {
     std::atomic<int> early{0}, awake{0};
     for (int i = 0; i < n; ++i)
       go([&, i] {
-        const auto d = 50ms + std::chrono::microseconds(i % 1000);
+        const auto d = i % 2 == 0 ? 500ms : 500ms + std::chrono::microseconds(i % 1000);
         const time_point start = clock::now();
         sleep_for(d);
         if (clock::now() - start < d) ++early;
         ++awake;
       });
-    EXPECT_TRUE(eventually([&] { return awake == n; }));
+    EXPECT_TRUE(eventually([&] { return awake == n; })) << awake << " of " << n;
     EXPECT_EQ(early, 0);
   });
 }
@@ -662,26 +662,70 @@ TEST_P(timing, functions_are_called_in_the_order_in_which_they_are_due) {
   });
 }
 
-// Functions are started on the scheduler's own stack, where a P may be asked at any time to let others run.
-TEST_P(timing, functions_are_called_beside_goroutines_that_compute) {
-  in_main([] {
-    std::atomic<int> calls{0};
-    std::atomic<bool> stop{false};
-    wait_group busy;
-    for (int i = 0; i < 2 * ps(); ++i)
-      busy.go([&stop] {
-        while (!stop) {
+// Goroutines that compute as long as this lives, and let others run every 100 us.
+class load {
+ public:
+  explicit load(int goroutines) {
+    for (int i = 0; i < goroutines; ++i)
+      busy_.go([this] {
+        while (!stop_) {
           const auto until = clock::now() + 100us;
           while (clock::now() < until) {
           }
           yield();
         }
       });
+  }
+  ~load() {
+    stop_ = true;
+    busy_.wait();
+  }
+  load(const load&) = delete;
+  load& operator=(const load&) = delete;
+
+ private:
+  std::atomic<bool> stop_{false};
+  wait_group busy_;
+};
+
+// Functions are started on the scheduler's own stack, where a P may be asked at any time to let others run.
+TEST_P(timing, functions_are_called_beside_goroutines_that_compute) {
+  in_main([] {
+    const load on_every_p(2 * ps());
+    std::atomic<int> calls{0};
     const int n = scaled(2000);
     for (int i = 0; i < n; ++i) after_func(std::chrono::microseconds(i % 30 * 1000), [&calls] { ++calls; });
     EXPECT_TRUE(eventually([&] { return calls == n; }));
-    stop = true;
-    busy.wait();
+  });
+}
+
+// Go's ParallelTimerLatency and StaggeredTickerLatency. How late they are is for a benchmark to say.
+TEST_P(timing, while_every_p_computes_no_timer_is_forgotten_and_none_is_early) {
+  in_main([] {
+    const load on_every_p(2 * ps());
+    std::atomic<int> called{0}, early{0};
+    const int n = scaled(500);
+    const time_point at_once = clock::now() + 5ms;
+    for (int i = 0; i < n; ++i)
+      after_func(at_once - clock::now(), [&, at_once] {
+        if (clock::now() < at_once) ++early;
+        ++called;
+      });
+    wait_group staggered;
+    for (int i = 0; i < 20; ++i)
+      staggered.go([i] {
+        sleep_for(std::chrono::microseconds(50 * i));
+        const time_point start = clock::now();
+        const ticker beats(1ms);
+        for (int n = 1; n <= 10; ++n) {
+          const time_point value = beats.c().recv().value();
+          EXPECT_GE(value, start + n * 1ms);
+          EXPECT_LE(value, clock::now());
+        }
+      });
+    staggered.wait();
+    EXPECT_TRUE(eventually([&] { return called == n; })) << called << " of " << n;
+    EXPECT_EQ(early, 0);
   });
 }
 

@@ -127,13 +127,6 @@ struct waiting {
     t.saved.set(false);
     t.woken.store(1, std::memory_order_release);
   }
-  void ready_all(waiter* list) {
-    while (list) {
-      waiter* const w = list;
-      list = w->next;
-      ready(w->thread);
-    }
-  }
   void frame_dies(thread_state& self) {
     self.alive = false;
     for (waiter& w : self.waiters) {
@@ -225,13 +218,13 @@ struct waiting {
 
   void close(int number) {
     chan& c = chan_at(number);
-    waiter* list = nullptr;
+    rt::taken_waiters<waiter> woken;
     c.guard.take();
     c.closed = true;
-    rt::take_all(c.receivers, list);
-    rt::take_all(c.senders, list);
+    woken.add_all(c.receivers);
+    woken.add_all(c.senders);
     c.guard.give();
-    ready_all(list);
+    woken.wake_all([this](const waiter* w) { ready(w->thread); });
   }
 
   // -- Selecting

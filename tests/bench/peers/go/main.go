@@ -46,6 +46,8 @@ var works = []work{
 	{"wake_spinning_p", 5_000, wakeSpinningP},
 	{"locked_pingpong", 10_000, lockedPingPong},
 	{"sleep_50us", 300, sleep50us},
+	{"timer_busy", 4000, timerBusy},
+	{"ticker_busy", 4000, tickerBusy},
 	{"idle_cpu", 3000, idleCPU},
 	{"ring_10", 2_000_000, ring(10)},
 	{"ring_1000", 2_000_000, ring(1000)},
@@ -56,6 +58,9 @@ var works = []work{
 	{"sleepers_10", 1_000, sleepers(10)},
 	{"sleepers_1000", 50_000, sleepers(1000)},
 	{"sleepers_100000", 500_000, sleepers(100_000)},
+	{"sleep_500ms", 100_000, sleep500ms},
+	{"close_1000", 100_000, closeWaking(1000)},
+	{"close_100000", 300_000, closeWaking(100_000)},
 	{"pairs", 2_000_000, pairs},
 }
 

@@ -83,6 +83,53 @@ func sleepers(n int) func(options) {
 	}
 }
 
+func sleep500ms(o options) {
+	const delay = 500 * time.Millisecond
+	late := make([]time.Duration, o.ops)
+	var all sync.WaitGroup
+	all.Add(o.ops)
+	for i := range late {
+		go func(i int) {
+			start := time.Now()
+			time.Sleep(delay)
+			late[i] = time.Since(start) - delay
+			all.Done()
+		}(i)
+	}
+	all.Wait()
+	reportLatencies("sleep_500ms", o, late)
+}
+
+func closeWaking(n int) func(options) {
+	return func(o options) {
+		rounds := o.ops / n
+		if rounds < 1 {
+			rounds = 1
+		}
+		var elapsed time.Duration
+		for i := 0; i < rounds; i++ {
+			c := make(chan int)
+			var started, all sync.WaitGroup
+			started.Add(n)
+			all.Add(n)
+			for k := 0; k < n; k++ {
+				go func() {
+					started.Done()
+					<-c
+					all.Done()
+				}()
+			}
+			started.Wait()
+			time.Sleep(time.Millisecond)
+			start := time.Now()
+			close(c)
+			elapsed += time.Since(start)
+			all.Wait()
+		}
+		report(fmt.Sprintf("close_%d", n), o, perOp(elapsed, rounds*n), "ns")
+	}
+}
+
 func pairs(o options) {
 	each := o.ops / o.procs
 	var all sync.WaitGroup

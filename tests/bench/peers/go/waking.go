@@ -3,7 +3,9 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -46,6 +48,64 @@ func sleep50us(o options) {
 		overshoot = append(overshoot, time.Since(start)-delay)
 	}
 	reportLatencies("sleep_50us", o, overshoot)
+}
+
+// underLoad: four goroutines a P wait for their times while two a P compute and let others run every 10 us.
+func underLoad(name string, o options, wait func(i, rounds int, late []time.Duration)) {
+	waiters := 4 * o.procs
+	rounds := o.ops / waiters
+	if rounds < 1 {
+		rounds = 1
+	}
+	late := make([]time.Duration, waiters*rounds)
+	var stop int32
+	var busy, waiting sync.WaitGroup
+	busy.Add(2 * o.procs)
+	for i := 0; i < 2*o.procs; i++ {
+		go func() {
+			for atomic.LoadInt32(&stop) == 0 {
+				computeFor(10 * time.Microsecond)
+				runtime.Gosched()
+			}
+			busy.Done()
+		}()
+	}
+	waiting.Add(waiters)
+	for i := 0; i < waiters; i++ {
+		go func(i int) {
+			wait(i, rounds, late[i*rounds:(i+1)*rounds])
+			waiting.Done()
+		}(i)
+	}
+	waiting.Wait()
+	atomic.StoreInt32(&stop, 1)
+	busy.Wait()
+	reportLatencies(name, o, late)
+}
+
+func timerBusy(o options) {
+	start := time.Now()
+	underLoad("timer_busy", o, func(_, rounds int, late []time.Duration) {
+		for k := 1; k <= rounds; k++ {
+			due := start.Add(time.Duration(k) * 2 * time.Millisecond)
+			time.Sleep(time.Until(due))
+			late[k-1] = time.Since(due)
+		}
+	})
+}
+
+func tickerBusy(o options) {
+	underLoad("ticker_busy", o, func(i, rounds int, late []time.Duration) {
+		time.Sleep(time.Duration(70*i) * time.Microsecond)
+		const period = 2 * time.Millisecond
+		start := time.Now()
+		beats := time.NewTicker(period)
+		for k := 0; k < rounds; k++ {
+			<-beats.C
+			late[k] = time.Since(start) % period
+		}
+		beats.Stop()
+	})
 }
 
 func idleCPU(o options) {
