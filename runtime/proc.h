@@ -138,6 +138,10 @@ void check_dead();
 [[noreturn]] void fatal_throw(const std::string& before, const std::string& text);
 void install_handlers();
 void restore_handlers();
+/// If an exception that nobody catches is being described in this run(), waits for the report. By main, at its end.
+void wait_for_panics();
+/// But not for ever, if others keep the process alive. By sysmon.
+void lose_patience_with_panics();
 /// If the process is dying of a panic elsewhere, waits for that.
 void wait_if_dying();
 void dump_if_wanted();  // SIGQUIT came: by sysmon
