@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a process ends that cannot go on: deadlock (and what is none), uncaught exceptions, stack overflow, fatal errors,
 // SIGQUIT's dump, thread exhaustion; and that ordinary signals do what they did. Each case runs in a child process.
+#include <weft/task_group.h>
 #include <weft/weft.h>
 
 #include <sys/mman.h>
@@ -65,7 +66,48 @@ template <class T>
   STAY_IN_FRAME();
 }
 
+// Each in a way of its own.
+[[gnu::noinline]] void start_by_go(weft::chan<int> c) {
+  weft::go(receive_from, c);
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_wait_group(weft::chan<int> c) {
+  static weft::wait_group group;
+  group.go([c] { receive_from(c); });
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_task_group(weft::chan<int> c) {
+  static auto& group = *new weft::task_group;
+  group.go([c] { receive_from(c); });
+  group.try_go([c] { receive_from(c); });
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_after_func(weft::chan<int> c) {
+  weft::after_func(std::chrono::nanoseconds(1), [c] { receive_from(c); });
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_cancelled_context(weft::chan<int> c) {
+  auto [ctx, cancel] = weft::with_cancel({});
+  weft::after_func(ctx, [c] { receive_from(c); });
+  cancel();
+  STAY_IN_FRAME();
+}
+
 }  // namespace crash_sample
+
+// A program's own namespace may begin as the runtime's does.
+namespace weft::users {
+
+[[gnu::noinline]] void start_in_a_namespace_below(chan<int> c) {
+  go(crash_sample::receive_from, c);
+  STAY_IN_FRAME();
+}
+
+}  // namespace weft::users
 
 namespace {
 
@@ -237,6 +279,31 @@ TEST_P(deadlock, names_each_goroutine_once_with_its_creator) {
   }
   EXPECT_EQ(ids.size(), 4u);
   EXPECT_EQ(*ids.begin(), 1u);
+}
+
+TEST_P(deadlock, names_who_started_each_goroutine_however_it_did) {
+  const auto r = run_in_child([] {
+    auto c = make_chan<int>();
+    crash_sample::start_by_go(c);
+    crash_sample::start_by_wait_group(c);
+    crash_sample::start_by_task_group(c);
+    crash_sample::start_by_after_func(c);
+    crash_sample::start_by_cancelled_context(c);
+    weft::users::start_in_a_namespace_below(c);
+    c.recv();
+  });
+  expect_fatal(r, kAllAsleep, std::vector<std::string>(8, "chan receive"));
+  // Under sanitizers there is less debug information.
+  if (rt::kAddressSanitizer || kThreadSanitizer) return;
+  const auto created_by = [&r](const std::string& name) {
+    return count_of("\ncreated by " + name + " in goroutine 1\n", r.err);
+  };
+  EXPECT_EQ(created_by("crash_sample::start_by_go"), 1) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_wait_group"), 1) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_task_group"), 2) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_after_func"), 1) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_cancelled_context"), 1) << r;
+  EXPECT_EQ(created_by("weft::users::start_in_a_namespace_below"), 1) << r;
 }
 
 TEST_P(deadlock, main_is_locked_to_its_thread) {
@@ -840,8 +907,8 @@ TEST(panic_for_long, whose_description_waits_for_ever_while_others_work_ends_aft
 
 TEST_P(panic, whose_description_ends_the_process_otherwise) {
   before_describing = [] { mutex().unlock(); };
-  expect_fatal(run_in_child([] { throw describes_itself_at_leisure(); }),
-               "fatal error: sync: unlock of unlocked mutex", {"running"});
+  expect_fatal(run_in_child([] { throw describes_itself_at_leisure(); }), "fatal error: sync: unlock of unlocked mutex",
+               {"running"});
   before_describing = [] { std::exit(6); };
   EXPECT_TRUE(run_in_child([] { throw describes_itself_at_leisure(); }).exited(6));
 }
