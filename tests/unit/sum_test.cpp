@@ -280,14 +280,20 @@ TEST_F(walk, merges_several_paths) {
   EXPECT_EQ(files_below({"a", "a/2", "a/3"}), (names{"a/1", "a/2/x", "a/2/x", "a/3", "a/3"}));
 }
 
-TEST_F(walk, does_not_follow_links) {
+TEST_F(walk, follows_links_that_are_named_and_no_others) {
   file("a/x");
   std::filesystem::create_directory_symlink(".", "a/loop");
   std::filesystem::create_symlink("x", "a/link");
   std::filesystem::create_directory_symlink("a", "to_a");
   EXPECT_EQ(files_below({"a"}), names{"a/x"});
-  EXPECT_EQ(files_below({"to_a"}), names{"to_a: Is a symbolic link, which is not followed"});
+  std::filesystem::create_symlink("a/x", "to_x");
+  std::filesystem::create_symlink("nothing", "dangling");
+  std::filesystem::create_symlink("self", "self");
+  EXPECT_EQ(files_below({"to_a"}), names{"to_a/x"});
   EXPECT_EQ(files_below({"to_a/"}), names{"to_a/x"});
+  EXPECT_EQ(files_below({"to_x", "a/link"}), (names{"a/link", "to_x"}));
+  EXPECT_EQ(files_below({"dangling", "self"}),
+            (names{"dangling: No such file or directory", "self: Too many levels of symbolic links"}));
 }
 
 TEST_F(walk, tells_what_it_cannot_walk_in_its_place) {
