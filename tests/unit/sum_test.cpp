@@ -503,15 +503,26 @@ TEST_F(sum, output_that_cannot_be_written_is_one_line) {
   });
   EXPECT_EQ(full.err, "weft sum: write error: No space left on device\n");
   EXPECT_TRUE(full.exited(1)) << full;
-  const child_result broken = in_child([] {
-    int ends[2];
-    if (pipe(ends) != 0) return 126;
-    close(ends[0]);
-    dup2(ends[1], STDOUT_FILENO);
-    return call({"t"});
-  });
-  EXPECT_EQ(broken.err, "weft sum: write error: Broken pipe\n");
-  EXPECT_TRUE(broken.exited(1)) << broken;
+}
+
+TEST_F(sum, a_reader_that_went_away_is_what_it_is_to_sha256sum) {
+  make_nasty_tree();
+  const auto into_a_broken_pipe = [](auto on_sigpipe) {
+    return in_child([on_sigpipe] {
+      signal(SIGPIPE, on_sigpipe);
+      int ends[2];
+      if (pipe(ends) != 0) return 126;
+      close(ends[0]);
+      dup2(ends[1], STDOUT_FILENO);
+      return call({"t"});
+    });
+  };
+  const child_result ended = into_a_broken_pipe(SIG_DFL);
+  EXPECT_EQ(ended.err, "");
+  EXPECT_TRUE(ended.killed_by(SIGPIPE)) << ended;
+  const child_result told = into_a_broken_pipe(SIG_IGN);
+  EXPECT_EQ(told.err, "weft sum: write error: Broken pipe\n");
+  EXPECT_TRUE(told.exited(1)) << told;
 }
 
 TEST_F(sum, statistics_go_to_standard_error) {
