@@ -21,6 +21,7 @@
 #include "tools/pipeline.h"
 #include "tools/progress.h"
 #include "tools/stats.h"
+#include "tools/status.h"
 #include "tools/terminal.h"
 #include "tools/walk.h"
 

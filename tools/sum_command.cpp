@@ -88,7 +88,7 @@ int sum_command(int argc, char** argv) {
   try {
     app.parse(protected_arguments(argc, argv));
   } catch (const CLI::ParseError& e) {
-    return e.get_exit_code() == 0 ? app.exit(e) : usage_error(kName, e.what());
+    return e.get_exit_code() == 0 ? print_information(kName, app, e) : usage_error(kName, e.what());
   }
   for (std::string& path : options.paths) unprotect(path);
   unprotect(options.check);

@@ -525,6 +525,22 @@ TEST_F(sum, a_reader_that_went_away_is_what_it_is_to_sha256sum) {
   EXPECT_TRUE(told.exited(1)) << told;
 }
 
+TEST_F(sum, help_that_cannot_be_written_is_one_line) {
+  const child_result own = in_child([] {
+    dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO);
+    return call({"--help"});
+  });
+  EXPECT_EQ(own.err, "weft sum: write error: No space left on device\n");
+  EXPECT_TRUE(own.exited(1)) << own;
+  const char* const command = std::getenv("WEFT_BIN");
+  if (!command) GTEST_SKIP() << "WEFT_BIN does not name the command";
+  for (const char* const option : {"--help", "--version"}) {
+    const child_result result = shell(std::string(command) + " " + option + " > /dev/full");
+    EXPECT_EQ(result.err, "weft: write error: No space left on device\n");
+    EXPECT_TRUE(result.exited(1)) << result;
+  }
+}
+
 TEST_F(sum, statistics_go_to_standard_error) {
   file("a", "abc");
   const child_result result = weft_sum({"--stats", "a"});
