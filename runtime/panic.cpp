@@ -159,9 +159,9 @@ void freeze() {
 
 }  // namespace
 
-void fatal(const std::string& text) {
+void fatal(const std::string& text, const std::string& before) {
   begin_dying();
-  end_dying("fatal error: " + text + "\n" + format_all_goroutines());
+  end_dying(before + "fatal error: " + text + "\n" + format_all_goroutines());
 }
 
 void fatal_throw(const std::string& before, const std::string& text) {

@@ -132,9 +132,9 @@ void drain(p* pp);
 void check_dead();
 
 // panic.cpp
-/// "fatal error: TEXT", all goroutines, exit status 2.
-[[noreturn]] void fatal(const std::string& text);
-/// The same with lines before, and no dump (the scheduler itself cannot go on).
+/// The lines before, "fatal error: TEXT", all goroutines, exit status 2.
+[[noreturn]] void fatal(const std::string& text, const std::string& before = "");
+/// The same without a dump (the scheduler itself cannot go on).
 [[noreturn]] void fatal_throw(const std::string& before, const std::string& text);
 void install_handlers();
 void restore_handlers();

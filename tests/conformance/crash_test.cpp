@@ -1329,11 +1329,11 @@ TEST_P(quit_dump, is_not_made_after_a_run) {
 // -- Threads
 // -----------------------------------------------------------------------------------------------------------
 
-TEST_P(exhaustion, of_threads_is_fatal) {
+TEST_P(exhaustion, of_threads_is_fatal_and_shows_all_goroutines) {
   const auto r = run_in_child(
       [] {
         for (int i = 0; i < 100; ++i)
-          go([] {
+          go({.name = "locker"}, [] {
             lock_os_thread();
             blocking(wait_for_the_end);
           });
@@ -1343,6 +1343,11 @@ TEST_P(exhaustion, of_threads_is_fatal) {
   EXPECT_TRUE(r.exited(kFatalStatus)) << r;
   EXPECT_TRUE(r.err.starts_with("runtime: program exceeds 10-thread limit\nfatal error: thread exhaustion\n")) << r;
   EXPECT_EQ(count_of("fatal error", r.err), 1) << r;
+  const std::vector<dumped> goroutines = parse_dump(r.err);
+  const auto is_locker = [](const dumped& goroutine) {
+    return goroutine.name == "locker" && goroutine.state == "syscall, locked to thread";
+  };
+  EXPECT_GE(std::count_if(goroutines.begin(), goroutines.end(), is_locker), 5) << r;
 }
 
 TEST_P(exhaustion, does_not_come_below_the_limit) {
