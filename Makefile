@@ -50,7 +50,7 @@ run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev valgrind
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
-LINT_DEPS  := $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy
+LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)
 
 .PHONY: help run test sanitize bench bench-scale doc install uninstall format lint clean deps
 help: ## list the targets
@@ -119,7 +119,7 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 deps: ## install every package that any target needs
-	@$(need) $(LINT_DEPS) doxygen
+	@$(need) $(sort $(LINT_DEPS) doxygen)
 
 sources = find runtime numa tools tests -name '*.cpp' -print0 -o -name '*.h' -print0
 changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-files -z --others --exclude-standard; }

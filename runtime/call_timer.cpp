@@ -13,8 +13,14 @@
 namespace weft::detail {
 
 struct call_timer : rt::heap_timer {
-  call_timer(call_fn fn, call_fn destroy, void* data)
-      : heap_timer(expire), call(fn), drop(destroy), closure(data), run(rt::sched.run.load(std::memory_order_relaxed)) {
+  call_timer(call_fn fn, call_fn destroy, void* data, std::uintptr_t maker)
+      : heap_timer(expire),
+        call(fn),
+        drop(destroy),
+        closure(data),
+        run(rt::sched.run.load(std::memory_order_relaxed)),
+        creator_pc(maker),
+        creator_id(current_goroutine_id()) {
     end = rt::sched.active.load(std::memory_order_acquire) ? rt::at_end::expires : rt::at_end::goes_on;
   }
   ~call_timer() { drop(closure); }
@@ -25,6 +31,8 @@ struct call_timer : rt::heap_timer {
   const call_fn call, drop;
   void* const closure;
   const std::uint32_t run;
+  const std::uintptr_t creator_pc;  // of the goroutines that it starts: who made it
+  const std::uint64_t creator_id;
 };
 
 }  // namespace weft::detail
@@ -59,6 +67,8 @@ bool start_goroutine(call& one) {
       detail::newproc_abort(fresh.g);
       return false;
     }
+    fresh.g->creator_pc = one.timer->creator_pc;
+    fresh.g->creator_id = one.timer->creator_id;
     ::new (fresh.storage) call(std::move(one));
     detail::newproc_start(fresh.g, detail::closure_main<call>);
   } catch (const error&) {
@@ -101,7 +111,9 @@ using namespace weft::rt;
 // The heap's reference goes to the call.
 expiry call_timer::expire(heap_timer& t) { return {nullptr, fire, &static_cast<call_timer&>(t)}; }
 
-call_timer* call_timer_make(call_fn call, call_fn drop, void* closure) { return new call_timer(call, drop, closure); }
+call_timer* call_timer_make(call_fn call, call_fn drop, void* closure) {
+  return new call_timer(call, drop, closure, reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)));
+}
 
 void call_timer_drop(call_timer* t) noexcept {
   if (t->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete t;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goroutines as text, in Go's form. Go: traceback.go.
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <vector>
 
 #include "runtime/clock.h"
@@ -54,6 +56,16 @@ std::string frames_of(const g* gp) {
   return format_frames({pcs, unwind_parked(context_of(gp), gp->stk->low(), gp->stk->high(), pcs)});
 }
 
+// What stands between newproc() and the function that a user wrote; all of it is inlined there.
+bool starts_goroutines(const code_location& at) {
+  static constexpr auto kNames =
+      std::to_array<std::string_view>({"weft::go", "weft::wait_group::go", "weft::task_group::go",
+                                       "weft::task_group::try_go", "weft::task_group::spawn", "weft::after_func"});
+  const std::string_view name = at.function;
+  if (name.starts_with("weft::rt::") || name.starts_with("weft::detail::")) return true;
+  return std::find(kNames.begin(), kNames.end(), name.substr(0, name.find('<'))) != kNames.end();
+}
+
 bool alive(const g* gp) {
   const g_status status = gp->status.load(std::memory_order_relaxed);
   return status != g_status::idle && status != g_status::dead && !left_behind(gp->run);
@@ -72,12 +84,10 @@ std::string goroutine_header(const g* gp) {
 
 std::string goroutine_creator(const g* gp) {
   if (gp->creator_pc == 0) return "";
-  // weft::go() is inlined into whoever called it: the first frame that is not weft's own is the creator.
   const std::vector<code_location> frames = symbolize_inlined(gp->creator_pc);
-  const auto is_users = [](const code_location& at) { return !at.function.starts_with("weft::"); };
-  auto at = std::find_if(frames.begin(), frames.end(), is_users);
-  if (at == frames.end()) at = frames.begin();
-  if (at == frames.end()) return "";
+  if (frames.empty()) return "";
+  auto at = std::find_if_not(frames.begin(), frames.end(), starts_goroutines);
+  if (at == frames.end()) --at;
   std::string text = "created by " + (at->function.empty() ? std::string("?") : at->function);
   if (gp->creator_id != 0) text += " in goroutine " + std::to_string(gp->creator_id);
   text += "\n";

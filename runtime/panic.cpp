@@ -4,6 +4,10 @@
 //
 // One report, whole: the first to die prints, everybody else who wants to die waits for the end (main too, when it
 // returns meanwhile). Exit status 2.
+//
+// An uncaught exception is described before that: what() is the program's, and may park, call blocking(), or wait for
+// other goroutines, which go on meanwhile. So whoever waits for a description parks, and does not keep its P; and if
+// what() waits for ever, that is a deadlock like any other. Go: preprintpanics.
 #include <cxxabi.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,10 +16,11 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <memory>
+#include <typeinfo>
 
 #include "runtime/clock.h"
-#include "runtime/proc.h"
+#include "runtime/exception_text.h"
+#include "runtime/park.h"
 #include "runtime/traceback.h"
 
 namespace weft::rt {
@@ -23,6 +28,7 @@ namespace {
 
 constexpr std::size_t kSignalStack = 64 << 10;
 constexpr int kExitStatus = 2;
+constexpr std::int64_t kDescriptionPatience = 10'000'000'000;
 
 std::atomic<bool> dying{false};
 std::atomic<pthread_t> dying_thread{};
@@ -60,37 +66,52 @@ void begin_dying() {
   _exit(kExitStatus);
 }
 
-std::string describe_exception() {
-  const std::type_info* const type = abi::__cxa_current_exception_type();
-  if (!type) return "std::terminate without an exception";
-  int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> name(abi::__cxa_demangle(type->name(), nullptr, nullptr, &status),
-                                                    std::free);
-  std::string text = name ? name.get() : type->name();
-  try {
-    std::rethrow_exception(std::current_exception());
-  } catch (const std::exception& e) {
-    text += std::string(": ") + e.what();
-  } catch (const std::string& s) {
-    text += ": " + s;
-  } catch (const char* s) {
-    text += std::string(": ") + s;
-  } catch (int n) {
-    text += ": " + std::to_string(n);
-  } catch (...) {
-  }
-  return text;
+// A goroutine whose exception nobody catches. It never returns from on_terminate(), so its node lies on its stack.
+struct panic {
+  const g* gp;
+  const std::type_info* type;
+  panic* next;
+};
+std::atomic<panic*> panics{nullptr};
+std::atomic<std::int64_t> main_waits_since{kNever};
+
+template <class F>
+const panic* find_panic(F matches) {
+  const panic* at = panics.load(std::memory_order_acquire);
+  while (at && !matches(*at)) at = at->next;
+  return at;
 }
 
-void on_terminate() {
+void begin_panic(panic& self) {
+  self.next = panics.load(std::memory_order_relaxed);
+  while (!panics.compare_exchange_weak(self.next, &self, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+}
+
+[[noreturn]] void die_while_describing(const panic& first) {
+  const std::type_info* const second = abi::__cxa_current_exception_type();
+  begin_dying();
+  std::string text = "panic: " + (first.type ? type_name(*first.type) : "std::terminate without an exception") +
+                     "\nfatal error: panic while reporting a panic";
+  if (second && second != first.type) text += ": " + type_name(*second);
+  end_dying(text + "\n\n" + format_goroutine(first.gp));
+}
+
+// noexcept: what is thrown in here comes here again.
+void on_terminate() noexcept {
   const m* const mp = this_m();
   if (!mp || mp->curg == &mp->g0) {
     if (earlier_terminate) earlier_terminate();
     std::abort();
   }
-  begin_dying();
+  g* const gp = mp->curg;
+  if (const panic* const first = find_panic([gp](const panic& p) { return p.gp == gp; })) die_while_describing(*first);
+  panic self{gp, abi::__cxa_current_exception_type(), nullptr};
+  begin_panic(self);
+  gp->goexiting = false;  // what() may call anything
   const std::string what = describe_exception();
-  end_dying("panic: " + what + "\n\n" + format_goroutine(mp->curg));
+  begin_dying();
+  end_dying("panic: " + what + "\n\n" + format_goroutine(gp));
 }
 
 bool in_guard(const stack* s, const void* address) {
@@ -138,14 +159,26 @@ void freeze() {
 
 }  // namespace
 
-void fatal(const std::string& text) {
+void fatal(const std::string& text, const std::string& before) {
   begin_dying();
-  end_dying("fatal error: " + text + "\n" + format_all_goroutines());
+  end_dying(before + "fatal error: " + text + "\n" + format_all_goroutines());
 }
 
 void fatal_throw(const std::string& before, const std::string& text) {
   begin_dying();
   end_dying(before + "fatal error: " + text + "\n");
+}
+
+void wait_for_panics() {
+  const std::uint32_t run = this_m()->run;
+  if (!find_panic([run](const panic& p) { return p.gp->run == run; })) return;
+  main_waits_since.store(nanotime(), std::memory_order_relaxed);
+  park_forever(enter(), wait_reason::panic_wait);
+}
+
+void lose_patience_with_panics() {
+  if (nanotime() - kDescriptionPatience < main_waits_since.load(std::memory_order_relaxed)) return;
+  fatal("main has returned, but what() of an uncaught exception has not");
 }
 
 void wait_if_dying() {

@@ -134,12 +134,16 @@ void drain(p* pp);
 void check_dead();
 
 // panic.cpp
-/// "fatal error: TEXT", all goroutines, exit status 2.
-[[noreturn]] void fatal(const std::string& text);
-/// The same with lines before, and no dump (the scheduler itself cannot go on).
+/// The lines before, "fatal error: TEXT", all goroutines, exit status 2.
+[[noreturn]] void fatal(const std::string& text, const std::string& before = "");
+/// The same without a dump (the scheduler itself cannot go on).
 [[noreturn]] void fatal_throw(const std::string& before, const std::string& text);
 void install_handlers();
 void restore_handlers();
+/// If an exception that nobody catches is being described in this run(), waits for the report. By main, at its end.
+void wait_for_panics();
+/// But not for ever, if others keep the process alive. By sysmon.
+void lose_patience_with_panics();
 /// If the process is dying of a panic elsewhere, waits for that.
 void wait_if_dying();
 void dump_if_wanted();  // SIGQUIT came: by sysmon

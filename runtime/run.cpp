@@ -117,6 +117,7 @@ struct main_call {
 
 // The last thing that main's goroutine does: the run() is over.
 void main_returned() {
+  wait_for_panics();
   wait_if_dying();
   sched.active.store(false, std::memory_order_seq_cst);
   sched.main_done.store(true, std::memory_order_seq_cst);

@@ -170,6 +170,7 @@ void* sysmon_main(void*) {
     const std::int64_t now = nanotime();
     sched.coarse_now.store(now, std::memory_order_relaxed);
     dump_if_wanted();
+    lose_patience_with_panics();
     start_wanted_sentinels();
     serve_m_requests();
     useful = watch_ps(mon, now);

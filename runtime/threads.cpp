@@ -86,8 +86,7 @@ void* m_main(void* argument) {
 }
 
 void too_many_ms() {
-  fatal_throw("runtime: program exceeds " + std::to_string(sched.debug.max_ms) + "-thread limit\n",
-              "thread exhaustion");
+  fatal("thread exhaustion", "runtime: program exceeds " + std::to_string(sched.debug.max_ms) + "-thread limit\n");
 }
 
 bool make_thread(m* mp) {

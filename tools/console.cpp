@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -43,6 +44,18 @@ int write_all(int fd, std::string_view text) {
 
 }  // namespace
 
+console::console(std::string_view command, progress& shown)
+    : command_(command), progress_(shown), earlier_sigpipe_(std::signal(SIGPIPE, SIG_IGN)) {}
+
+console::~console() { std::signal(SIGPIPE, earlier_sigpipe_); }
+
+// Returns if that does not end the process.
+void console::end_by_sigpipe() {
+  progress_.erase();
+  std::signal(SIGPIPE, earlier_sigpipe_);
+  std::raise(SIGPIPE);
+}
+
 bool console::after_output() { return output_.size() < kEnough ? !failed_ : flush(); }
 
 bool console::before_wait() { return !output_.empty() && ::isatty(STDOUT_FILENO) ? flush() : !failed_; }
@@ -52,6 +65,7 @@ bool console::flush() {
   if (::isatty(STDOUT_FILENO)) progress_.erase();
   const int error = write_all(STDOUT_FILENO, output_);
   output_.clear();
+  if (error == EPIPE) end_by_sigpipe();
   if (error != 0) {
     failed_ = true;
     message(fmt::format("write error: {}", std::generic_category().message(error)));

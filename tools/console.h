@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a command writes: its buffered output, its messages, and the progress line kept out of the way of both.
 //
+// A reader that has gone away ends the process by SIGPIPE, as it does any filter, but with the progress line erased
+// first. Where the program was started with that signal ignored, it is a write error like any other.
+//
 // Used by one goroutine.
 #pragma once
 
@@ -13,7 +16,10 @@ namespace weft::tools {
 
 class console {
  public:
-  console(std::string_view command, progress& shown) : command_(command), progress_(shown) {}
+  console(std::string_view command, progress& shown);
+  console(const console&) = delete;
+  console& operator=(const console&) = delete;
+  ~console();
 
   /// The output that is not written yet, to be appended to. Call after_output() then.
   std::string& output() { return output_; }
@@ -32,10 +38,13 @@ class console {
   void error_text(std::string_view text);
 
  private:
+  void end_by_sigpipe();
+
   const std::string command_;
   progress& progress_;
   std::string output_;
   bool failed_ = false;
+  void (*const earlier_sigpipe_)(int);
 };
 
 }  // namespace weft::tools

@@ -43,7 +43,8 @@ int without_subcommand(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return e.get_exit_code() == 0 ? app.exit(e) : weft::tools::usage_error(kName, e.what());
+    return e.get_exit_code() == 0 ? weft::tools::print_information(kName, app, e)
+                                  : weft::tools::usage_error(kName, e.what());
   }
   return weft::tools::usage_error(kName, "expected a subcommand");
 }

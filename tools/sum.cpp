@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <exception>
 #include <optional>
 #include <string_view>
@@ -22,6 +21,7 @@
 #include "tools/pipeline.h"
 #include "tools/progress.h"
 #include "tools/stats.h"
+#include "tools/status.h"
 #include "tools/terminal.h"
 #include "tools/walk.h"
 
@@ -170,8 +170,6 @@ int sum_in_goroutine(const sum_options& options) {
 }  // namespace
 
 int sum(const sum_options& options) {
-  // A reader that goes away is a write error like any other, reported once.
-  std::signal(SIGPIPE, SIG_IGN);
   return weft::run([&] { return sum_in_goroutine(options); });
 }
 

@@ -7,9 +7,6 @@
 
 namespace weft::tools {
 
-constexpr int kStatusOk = 0;
-constexpr int kStatusFailed = 1;
-
 struct sum_options {
   std::vector<std::string> paths;  ///< empty: standard input
   std::string check;               ///< not empty: verify this list ("-": standard input) and leave the paths alone

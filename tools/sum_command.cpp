@@ -21,8 +21,8 @@ constexpr int kMostParallel = 4096;
 
 constexpr const char* kFooter = R"(
 A PATH is a file, or a directory with all regular files below it. They come in the order of their bytes: what
-`find PATH... -type f -print0 | LC_ALL=C sort -z` lists. Symbolic links are not followed, so to name one is an error
-(but a '/' behind the name of a link to a directory follows it). The lines are those of sha256sum, byte for byte.
+`find -H PATH... -type f -print0 | LC_ALL=C sort -z` lists: a symbolic link is followed where it is a PATH itself,
+and nowhere else. The lines are those of sha256sum, byte for byte.
 Messages and statistics go to standard error, as does a progress line if that is a terminal and CI is not set.
 
 Exit status:
@@ -88,7 +88,7 @@ int sum_command(int argc, char** argv) {
   try {
     app.parse(protected_arguments(argc, argv));
   } catch (const CLI::ParseError& e) {
-    return e.get_exit_code() == 0 ? app.exit(e) : usage_error(kName, e.what());
+    return e.get_exit_code() == 0 ? print_information(kName, app, e) : usage_error(kName, e.what());
   }
   for (std::string& path : options.paths) unprotect(path);
   unprotect(options.check);

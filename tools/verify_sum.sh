@@ -8,12 +8,16 @@ set -u
 
 weft=$1
 shift
+if [ -z "$(find -H "$@" -type f -print -quit 2> /dev/null)" ]; then
+  echo "verify_sum.sh: there is no file below $*" >&2
+  exit 1
+fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
 "$weft" sum --stats "$@" > "$dir/weft"
 weft_status=$?
-find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum > "$dir/sha256sum"
+find -H "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum > "$dir/sha256sum"
 
 if ! cmp "$dir/weft" "$dir/sha256sum"; then
   diff "$dir/weft" "$dir/sha256sum" | head -n 10

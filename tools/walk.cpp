@@ -80,7 +80,7 @@ void tree_walk::look_at_named() {
     return;
   }
   struct stat status;
-  const int error = blocking([&] { return ::lstat(path_.c_str(), &status) == 0 ? 0 : errno; });
+  const int error = blocking([&] { return ::stat(path_.c_str(), &status) == 0 ? 0 : errno; });
   if (error != 0) {
     state_ = state::bad_path;
     error_ = std::generic_category().message(error);
@@ -92,9 +92,7 @@ void tree_walk::look_at_named() {
       state_ = state::directory;
       if (!path_.ends_with('/')) path_ += '/';
       return;
-    case file_kind::other:
-      state_ = state::bad_path;
-      error_ = S_ISLNK(status.st_mode) ? "Is a symbolic link, which is not followed" : "Is not a regular file";
+    case file_kind::other: state_ = state::bad_path; error_ = "Is not a regular file";
   }
 }
 

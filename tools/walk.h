@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Walking trees in the order of their files' full paths.
 //
-// The order is that of `find PATH... -type f -print0 | LC_ALL=C sort -z`, though no list of all files is ever held. A
-// directory's entries are sorted with '/' appended to the names of directories: the order of full paths, since
+// A symbolic link is followed where it is a PATH itself, and nowhere else.
+//
+// The order is that of `find -H PATH... -type f -print0 | LC_ALL=C sort -z`, though no list of all files is ever held.
+// A directory's entries are sorted with '/' appended to the names of directories: the order of full paths, since
 // everything below "a" begins with "a/", which sorts behind "a-b" and "a.b". So whatever lies below a directory is
 // contiguous, and a stack of sorted listings, one for each directory from the root to the place of the walk, yields all
 // files in order. Trees that overlap (PATHs like "a" and "a/b") are merged. Only the listings of the directories on the

@@ -207,18 +207,6 @@ struct context_access {
   }
 };
 
-/// A timer that has not been started: a function that may be called.
-using call_ptr = std::unique_ptr<call_timer, drop_call_timer>;
-
-template <class F>
-call_ptr make_call(F f) {
-  auto closure = std::make_unique<F>(std::move(f));
-  call_ptr call(call_timer_make([](void* p) { (*static_cast<F*>(p))(); }, [](void* p) { delete static_cast<F*>(p); },
-                                closure.get()));
-  closure.release();
-  return call;
-}
-
 cancelable context_until(context parent, std::int64_t when);
 stop_func context_after(const context& ctx, call_ptr f);
 
@@ -265,7 +253,7 @@ std::exception_ptr cause(const context& ctx);
 /// calls it off. f is kept until it has run or never can. Without an active run() f gets a thread.
 /// Throws std::bad_alloc. Go: context.AfterFunc.
 template <class F>
-stop_func after_func(const context& ctx, F f) {
+[[gnu::always_inline]] inline stop_func after_func(const context& ctx, F f) {
   return detail::context_after(ctx, detail::make_call(std::move(f)));
 }
 

@@ -291,7 +291,7 @@ class wait_group {
   /// Counts f in, runs it in a goroutine, destroys it, and counts it out: at its end, by goexit() too. An exception
   /// that leaves f ends the process before wait() can return. Throws what weft::go() does. Go: WaitGroup.Go.
   template <class F>
-  void go(F&& f) {
+  [[gnu::always_inline]] inline void go(F&& f) {
     add(1);
     weft::go(counted<std::decay_t<F>>{count_out(this), std::forward<F>(f)});
   }

@@ -34,13 +34,13 @@ class task_group {
   /// than that. f is destroyed before its task counts as done; goexit() ends a task without an error. Throws what
   /// weft::go() throws. Go: Group.Go.
   template <class F>
-  void go(F&& f) {
+  [[gnu::always_inline]] inline void go(F&& f) {
     enter_task();
     spawn(std::forward<F>(f));
   }
   /// The same if the limit allows it now; false: it does not. Go: Group.TryGo.
   template <class F>
-  bool try_go(F&& f) {
+  [[gnu::always_inline]] inline bool try_go(F&& f) {
     if (!try_enter_task()) return false;
     spawn(std::forward<F>(f));
     return true;
@@ -86,7 +86,7 @@ class task_group {
   };
 
   template <class F>
-  void spawn(F&& f) {
+  [[gnu::always_inline]] inline void spawn(F&& f) {
     try {
       weft::go(task<std::decay_t<F>>{this, {}, std::forward<F>(f)});
     } catch (...) {

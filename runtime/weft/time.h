@@ -71,6 +71,19 @@ struct drop_call_timer {
   void operator()(call_timer* t) const noexcept { call_timer_drop(t); }
 };
 
+/// A timer that has not been started: a function that may be called.
+using call_ptr = std::unique_ptr<call_timer, drop_call_timer>;
+
+/// Inlined, as are its callers up to the user's function, which dumps name as the goroutine's creator.
+template <class F>
+[[gnu::always_inline]] inline call_ptr make_call(F f) {
+  auto closure = std::make_unique<F>(std::move(f));
+  call_ptr call(call_timer_make([](void* p) { (*static_cast<F*>(p))(); }, [](void* p) { delete static_cast<F*>(p); },
+                                closure.get()));
+  closure.release();
+  return call;
+}
+
 }  // namespace detail
 
 /// Parks this goroutine (or foreign thread) for at least d; d <= 0 returns at once, a huge d never. Throws
@@ -120,7 +133,7 @@ class timer {
 
  private:
   detail::chan_ref c_;
-  std::unique_ptr<detail::call_timer, detail::drop_call_timer> call_;
+  detail::call_ptr call_;
   template <class Rep, class Period, class F>
   friend timer after_func(std::chrono::duration<Rep, Period> d, F f);
 };
@@ -128,12 +141,9 @@ class timer {
 /// Calls f in a goroutine of its own d from now, and again d after each reset(d). It does so when the timer that is
 /// returned is gone, too; stop() calls it off. Throws std::bad_alloc. Go: time.AfterFunc.
 template <class Rep, class Period, class F>
-timer after_func(std::chrono::duration<Rep, Period> d, F f) {
-  auto closure = std::make_unique<F>(std::move(f));
+[[gnu::always_inline]] inline timer after_func(std::chrono::duration<Rep, Period> d, F f) {
   timer t;
-  t.call_.reset(detail::call_timer_make([](void* p) { (*static_cast<F*>(p))(); },
-                                        [](void* p) { delete static_cast<F*>(p); }, closure.get()));
-  closure.release();
+  t.call_ = detail::make_call(std::move(f));
   detail::call_timer_reset(t.call_.get(), detail::deadline_in(d));
   return t;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a process ends that cannot go on: deadlock (and what is none), uncaught exceptions, stack overflow, fatal errors,
 // SIGQUIT's dump, thread exhaustion; and that ordinary signals do what they did. Each case runs in a child process.
+#include <weft/task_group.h>
 #include <weft/weft.h>
 
 #include <sys/mman.h>
@@ -65,7 +66,48 @@ template <class T>
   STAY_IN_FRAME();
 }
 
+// Each in a way of its own.
+[[gnu::noinline]] void start_by_go(weft::chan<int> c) {
+  weft::go(receive_from, c);
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_wait_group(weft::chan<int> c) {
+  static weft::wait_group group;
+  group.go([c] { receive_from(c); });
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_task_group(weft::chan<int> c) {
+  static auto& group = *new weft::task_group;
+  group.go([c] { receive_from(c); });
+  group.try_go([c] { receive_from(c); });
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_after_func(weft::chan<int> c) {
+  weft::after_func(std::chrono::nanoseconds(1), [c] { receive_from(c); });
+  STAY_IN_FRAME();
+}
+
+[[gnu::noinline]] void start_by_cancelled_context(weft::chan<int> c) {
+  auto [ctx, cancel] = weft::with_cancel({});
+  weft::after_func(ctx, [c] { receive_from(c); });
+  cancel();
+  STAY_IN_FRAME();
+}
+
 }  // namespace crash_sample
+
+// A program's own namespace may begin as the runtime's does.
+namespace weft::users {
+
+[[gnu::noinline]] void start_in_a_namespace_below(chan<int> c) {
+  go(crash_sample::receive_from, c);
+  STAY_IN_FRAME();
+}
+
+}  // namespace weft::users
 
 namespace {
 
@@ -237,6 +279,31 @@ TEST_P(deadlock, names_each_goroutine_once_with_its_creator) {
   }
   EXPECT_EQ(ids.size(), 4u);
   EXPECT_EQ(*ids.begin(), 1u);
+}
+
+TEST_P(deadlock, names_who_started_each_goroutine_however_it_did) {
+  const auto r = run_in_child([] {
+    auto c = make_chan<int>();
+    crash_sample::start_by_go(c);
+    crash_sample::start_by_wait_group(c);
+    crash_sample::start_by_task_group(c);
+    crash_sample::start_by_after_func(c);
+    crash_sample::start_by_cancelled_context(c);
+    weft::users::start_in_a_namespace_below(c);
+    c.recv();
+  });
+  expect_fatal(r, kAllAsleep, std::vector<std::string>(8, "chan receive"));
+  // Under sanitizers there is less debug information.
+  if (rt::kAddressSanitizer || kThreadSanitizer) return;
+  const auto created_by = [&r](const std::string& name) {
+    return count_of("\ncreated by " + name + " in goroutine 1\n", r.err);
+  };
+  EXPECT_EQ(created_by("crash_sample::start_by_go"), 1) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_wait_group"), 1) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_task_group"), 2) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_after_func"), 1) << r;
+  EXPECT_EQ(created_by("crash_sample::start_by_cancelled_context"), 1) << r;
+  EXPECT_EQ(created_by("weft::users::start_in_a_namespace_below"), 1) << r;
 }
 
 TEST_P(deadlock, main_is_locked_to_its_thread) {
@@ -708,13 +775,160 @@ TEST_P(panic, of_two_at_once_while_main_returns_is_one_whole_report) {
   }
 }
 
-TEST_P(panic, while_a_panic_is_reported_ends_with_a_word) {
-  struct hopeless : std::exception {
-    const char* what() const noexcept override { std::terminate(); }
+// Its description does this first.
+std::function<void()> before_describing;
+struct describes_itself_at_leisure : std::exception {
+  const char* what() const noexcept override {
+    before_describing();
+    return "at leisure";
+  }
+};
+constexpr const char* kAtLeisure = "(anonymous namespace)::describes_itself_at_leisure: at leisure";
+
+using action = std::function<void()>;
+std::vector<action> what_a_description_may_do() {
+  return {[] { yield(); },
+          [] {
+            for (int i = 0; i < 1000; ++i) yield();
+          },
+          [] { blocking([] { usleep(20'000); }); },
+          [] { sleep_for(20ms); },
+          [] {
+            auto c = make_chan<int>();
+            go([c] { c.send(1); });
+            c.recv();
+          },
+          [] { after(1ms).recv(); }};
+}
+
+TEST_P(panic, whose_description_parks_is_reported_by_its_own_goroutine) {
+  for (const action& act : what_a_description_may_do()) {
+    before_describing = act;
+    const auto r = run_in_child([] {
+      go({.name = "thrower"}, [] { crash_sample::throw_one(describes_itself_at_leisure()); });
+      for (;;) yield();
+    });
+    EXPECT_TRUE(r.exited(kFatalStatus)) << r;
+    EXPECT_TRUE(r.err.starts_with(std::string("panic: ") + kAtLeisure + "\n\ngoroutine ")) << r;
+    const std::vector<dumped> goroutines = parse_dump(r.err);
+    ASSERT_EQ(goroutines.size(), 1u) << r;
+    EXPECT_EQ(goroutines.front().name, "thrower") << r;
+    EXPECT_EQ(goroutines.front().state, "running") << r;
+    EXPECT_NE(goroutines.front().text.find("crash_sample::throw_one"), std::string::npos) << r;
+  }
+}
+
+TEST_P(panic, whose_description_parks_is_reported_though_main_returns) {
+  for (const action& act : what_a_description_may_do()) {
+    before_describing = [&act] {
+      report_begun = true;
+      act();
+    };
+    const auto r = run_in_child([] {
+      go([] { crash_sample::throw_one(describes_itself_at_leisure()); });
+      while (!report_begun) yield();
+    });
+    EXPECT_TRUE(r.exited(kFatalStatus)) << r;
+    EXPECT_TRUE(r.err.starts_with(std::string("panic: ") + kAtLeisure + "\n\ngoroutine ")) << r;
+    EXPECT_EQ(parse_dump(r.err).size(), 1u) << r;
+  }
+}
+
+TEST_P(panic, in_main_whose_description_needs_others) {
+  before_describing = [] {
+    wait_group all;
+    for (int i = 0; i < 10; ++i) all.go([] { yield(); });
+    all.wait();
   };
-  const auto r = run_in_child([] { throw hopeless(); });
+  expect_panic(run_in_child([] { crash_sample::throw_one(describes_itself_at_leisure()); }), kAtLeisure,
+               "goroutine 1 [running]:");
+}
+
+// It has begun just when main returns, or has not: either the run() ends as usual, or there is a whole report.
+TEST_P(panic, whose_description_parks_while_the_run_ends_never_hangs) {
+  before_describing = [] { yield(); };
+  for (int round = 0; round < scaled(20); ++round) {
+    const auto r = run_in_child([] {
+      for (int i = 0; i < 3; ++i) go([] { throw describes_itself_at_leisure(); });
+      yield();
+      return 5;
+    });
+    if (r.exited(5)) continue;
+    EXPECT_TRUE(r.exited(kFatalStatus)) << r;
+    EXPECT_TRUE(r.err.starts_with(std::string("panic: ") + kAtLeisure + "\n\ngoroutine ")) << r;
+  }
+}
+
+TEST_P(panic, whose_description_waits_for_ever_is_a_deadlock) {
+  before_describing = [] {
+    report_begun = true;
+    make_chan<int>().recv();
+  };
+  const auto in_main = run_in_child([] { throw describes_itself_at_leisure(); });
+  expect_fatal(in_main, kAllAsleep, {"chan receive"});
+  const auto in_goroutine = run_in_child([] {
+    go([] { throw describes_itself_at_leisure(); });
+    make_chan<int>().send(1);
+  });
+  expect_fatal(in_goroutine, kAllAsleep, {"chan receive", "chan send"});
+  const auto after_main = run_in_child([] {
+    go([] { throw describes_itself_at_leisure(); });
+    while (!report_begun) yield();
+  });
+  expect_fatal(after_main, kAllAsleep, {"chan receive", "panicwait"});
+}
+
+TEST(panic_for_long, whose_description_waits_for_ever_while_others_work_ends_after_main) {
+  if (quick()) GTEST_SKIP() << "takes seconds";
+  before_describing = [] {
+    report_begun = true;
+    make_chan<int>().recv();
+  };
+  const auto r = in_child([] {
+    return weft::run([] {
+      go([] {
+        for (;;) sleep_for(1ms);
+      });
+      go([] { throw describes_itself_at_leisure(); });
+      while (!report_begun) yield();
+    });
+  });
   EXPECT_TRUE(r.exited(kFatalStatus)) << r;
-  EXPECT_EQ(r.err, "fatal error: panic while reporting a panic\n") << r;
+  EXPECT_TRUE(r.err.starts_with("fatal error: main has returned, but what() of an uncaught exception has not\n")) << r;
+  EXPECT_EQ(parse_dump(r.err).size(), 3u) << r;
+}
+
+TEST_P(panic, whose_description_ends_the_process_otherwise) {
+  before_describing = [] { mutex().unlock(); };
+  expect_fatal(run_in_child([] { throw describes_itself_at_leisure(); }), "fatal error: sync: unlock of unlocked mutex",
+               {"running"});
+  before_describing = [] { std::exit(6); };
+  EXPECT_TRUE(run_in_child([] { throw describes_itself_at_leisure(); }).exited(6));
+}
+
+TEST_P(panic, of_a_destructor_that_goexit_runs_may_park_too) {
+  before_describing = [] { sleep_for(1ms); };
+  struct throws_at_end {
+    ~throws_at_end() noexcept(false) { crash_sample::throw_one(describes_itself_at_leisure()); }
+  };
+  const auto r = run_in_child([] {
+    throws_at_end t;
+    goexit();
+  });
+  expect_panic(r, kAtLeisure, "goroutine 1 [running]:");
+}
+
+TEST_P(panic, while_a_panic_is_reported_ends_with_a_word) {
+  before_describing = [] { std::terminate(); };
+  const std::string header = "panic: (anonymous namespace)::describes_itself_at_leisure\n";
+  const std::string fatal = "fatal error: panic while reporting a panic";
+  const auto ended = run_in_child([] { throw describes_itself_at_leisure(); });
+  EXPECT_TRUE(ended.exited(kFatalStatus)) << ended;
+  EXPECT_TRUE(ended.err.starts_with(header + fatal + "\n\ngoroutine 1 [running]:\n")) << ended;
+  before_describing = [] { crash_sample::throw_one(std::logic_error("again")); };
+  const auto thrown = run_in_child([] { throw describes_itself_at_leisure(); });
+  EXPECT_TRUE(thrown.exited(kFatalStatus)) << thrown;
+  EXPECT_TRUE(thrown.err.starts_with(header + fatal + ": std::logic_error\n\ngoroutine 1 [running]:\n")) << thrown;
 }
 
 // -- Fatal errors
@@ -1108,11 +1322,11 @@ TEST_P(quit_dump, is_not_made_after_a_run) {
 // -- Threads
 // -----------------------------------------------------------------------------------------------------------
 
-TEST_P(exhaustion, of_threads_is_fatal) {
+TEST_P(exhaustion, of_threads_is_fatal_and_shows_all_goroutines) {
   const auto r = run_in_child(
       [] {
         for (int i = 0; i < 100; ++i)
-          go([] {
+          go({.name = "locker"}, [] {
             lock_os_thread();
             blocking(wait_for_the_end);
           });
@@ -1122,6 +1336,11 @@ TEST_P(exhaustion, of_threads_is_fatal) {
   EXPECT_TRUE(r.exited(kFatalStatus)) << r;
   EXPECT_TRUE(r.err.starts_with("runtime: program exceeds 10-thread limit\nfatal error: thread exhaustion\n")) << r;
   EXPECT_EQ(count_of("fatal error", r.err), 1) << r;
+  const std::vector<dumped> goroutines = parse_dump(r.err);
+  const auto is_locker = [](const dumped& goroutine) {
+    return goroutine.name == "locker" && goroutine.state == "syscall, locked to thread";
+  };
+  EXPECT_GE(std::count_if(goroutines.begin(), goroutines.end(), is_locker), 5) << r;
 }
 
 TEST_P(exhaustion, does_not_come_below_the_limit) {

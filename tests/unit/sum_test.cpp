@@ -280,14 +280,20 @@ TEST_F(walk, merges_several_paths) {
   EXPECT_EQ(files_below({"a", "a/2", "a/3"}), (names{"a/1", "a/2/x", "a/2/x", "a/3", "a/3"}));
 }
 
-TEST_F(walk, does_not_follow_links) {
+TEST_F(walk, follows_links_that_are_named_and_no_others) {
   file("a/x");
   std::filesystem::create_directory_symlink(".", "a/loop");
   std::filesystem::create_symlink("x", "a/link");
   std::filesystem::create_directory_symlink("a", "to_a");
   EXPECT_EQ(files_below({"a"}), names{"a/x"});
-  EXPECT_EQ(files_below({"to_a"}), names{"to_a: Is a symbolic link, which is not followed"});
+  std::filesystem::create_symlink("a/x", "to_x");
+  std::filesystem::create_symlink("nothing", "dangling");
+  std::filesystem::create_symlink("self", "self");
+  EXPECT_EQ(files_below({"to_a"}), names{"to_a/x"});
   EXPECT_EQ(files_below({"to_a/"}), names{"to_a/x"});
+  EXPECT_EQ(files_below({"to_x", "a/link"}), (names{"a/link", "to_x"}));
+  EXPECT_EQ(files_below({"dangling", "self"}),
+            (names{"dangling: No such file or directory", "self: Too many levels of symbolic links"}));
 }
 
 TEST_F(walk, tells_what_it_cannot_walk_in_its_place) {
@@ -497,15 +503,42 @@ TEST_F(sum, output_that_cannot_be_written_is_one_line) {
   });
   EXPECT_EQ(full.err, "weft sum: write error: No space left on device\n");
   EXPECT_TRUE(full.exited(1)) << full;
-  const child_result broken = in_child([] {
-    int ends[2];
-    if (pipe(ends) != 0) return 126;
-    close(ends[0]);
-    dup2(ends[1], STDOUT_FILENO);
-    return call({"t"});
+}
+
+TEST_F(sum, a_reader_that_went_away_is_what_it_is_to_sha256sum) {
+  make_nasty_tree();
+  const auto into_a_broken_pipe = [](auto on_sigpipe) {
+    return in_child([on_sigpipe] {
+      signal(SIGPIPE, on_sigpipe);
+      int ends[2];
+      if (pipe(ends) != 0) return 126;
+      close(ends[0]);
+      dup2(ends[1], STDOUT_FILENO);
+      return call({"t"});
+    });
+  };
+  const child_result ended = into_a_broken_pipe(SIG_DFL);
+  EXPECT_EQ(ended.err, "");
+  EXPECT_TRUE(ended.killed_by(SIGPIPE)) << ended;
+  const child_result told = into_a_broken_pipe(SIG_IGN);
+  EXPECT_EQ(told.err, "weft sum: write error: Broken pipe\n");
+  EXPECT_TRUE(told.exited(1)) << told;
+}
+
+TEST_F(sum, help_that_cannot_be_written_is_one_line) {
+  const child_result own = in_child([] {
+    dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO);
+    return call({"--help"});
   });
-  EXPECT_EQ(broken.err, "weft sum: write error: Broken pipe\n");
-  EXPECT_TRUE(broken.exited(1)) << broken;
+  EXPECT_EQ(own.err, "weft sum: write error: No space left on device\n");
+  EXPECT_TRUE(own.exited(1)) << own;
+  const char* const command = std::getenv("WEFT_BIN");
+  if (!command) GTEST_SKIP() << "WEFT_BIN does not name the command";
+  for (const char* const option : {"--help", "--version"}) {
+    const child_result result = shell(std::string(command) + " " + option + " > /dev/full");
+    EXPECT_EQ(result.err, "weft: write error: No space left on device\n");
+    EXPECT_TRUE(result.exited(1)) << result;
+  }
 }
 
 TEST_F(sum, statistics_go_to_standard_error) {
