@@ -35,6 +35,7 @@ namespace {
 constexpr int kRequestTries = 50;  // naps: one that ends before the thread has switched out is not seen
 constexpr int kTestRunTries = 3;   // storage is allocated atomically, which may fail for a moment
 constexpr int kAliveTries = 20;
+constexpr int kSightTries = 5;
 constexpr std::uint64_t kResultMask = 0xff;
 
 // A map that the probes and we write.
@@ -158,22 +159,26 @@ bool loaded_probes::map_cost(std::string& why_not) {
   return false;
 }
 
-// The proof that the programs understand this kernel: they see a thread block, once, and in which call.
+// The proof that the programs understand this kernel: they see a thread block, in the call that it made, and come back.
+// Not every kernel reports every switch, so it need not be the first time.
 bool loaded_probes::sees_this_thread(std::string& why_not) {
   if (!register_current_thread(0, why_not)) return false;
   slot& mine = at(0);
   announce(mine, doing::user_code);
-  const bool seen_sleeping = alive(0);
-  const snapshot seen = read_slot(mine);
+  bool understood = false;
+  for (int tries = 0; tries < kSightTries && !understood; ++tries) {
+    const bool slept = alive(0);
+    const snapshot seen = read_slot(mine);
+    understood = slept && seen.blocks != 0 && seen.event.state() == state::running &&
+                 seen.event.reason() == reason::syscall && seen.event.syscall() == SYS_nanosleep;
+  }
   std::string ignored;
   unregister_current_thread(ignored);
   std::memset(&mine, 0, sizeof mine);
   std::memset(histogram_map_.get(), 0, sizeof(bpf::histograms));
-  if (seen_sleeping && seen.blocks != 0 && seen.event.state() == state::running &&
-      seen.event.syscall() == SYS_nanosleep)
-    return true;
-  why_not = "the probes are attached, but see nothing of a thread that sleeps: this kernel's sched_switch is not known";
-  return false;
+  if (!understood)
+    why_not = "the probes are attached, but see nothing of a thread that sleeps: this kernel's sched_switch is unknown";
+  return understood;
 }
 
 bool loaded_probes::open(std::size_t slots, variant wanted, std::string& why_not) {

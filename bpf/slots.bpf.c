@@ -37,13 +37,13 @@ struct {
 /* -- The saved registers of a thread that is off its CPU ----------------------------------------------------------- */
 
 struct registers {
-  long syscall; /* -1: not in one */
+  long syscall;        /* -1: not in one */
   __u64 third, fourth; /* arguments */
 };
 
 #if defined(__TARGET_ARCH_x86)
 #define USER_CODE_SEGMENT 0x33
-static __always_inline bool from_user(struct pt_regs *regs, bool typed) {
+static __always_inline bool from_user(struct pt_regs* regs, bool typed) {
   return FIELD(typed, regs, cs) == USER_CODE_SEGMENT;
 }
 #define SYSCALL(typed, regs) ((long)FIELD(typed, regs, orig_ax))
@@ -51,7 +51,7 @@ static __always_inline bool from_user(struct pt_regs *regs, bool typed) {
 #define FOURTH(typed, regs) FIELD(typed, regs, r10)
 #elif defined(__TARGET_ARCH_arm64)
 #define PSTATE_MODE 0xf /* 0: EL0 */
-static __always_inline bool from_user(struct pt_regs *regs, bool typed) {
+static __always_inline bool from_user(struct pt_regs* regs, bool typed) {
   return (FIELD(typed, regs, pstate) & PSTATE_MODE) == 0;
 }
 #define SYSCALL(typed, regs) ((long)FIELD(typed, regs, syscallno))
@@ -59,16 +59,16 @@ static __always_inline bool from_user(struct pt_regs *regs, bool typed) {
 #define FOURTH(typed, regs) FIELD(typed, regs, regs[3])
 #endif
 
-static __always_inline void read_registers(struct task_struct *task, bool typed, struct registers *found) {
+static __always_inline void read_registers(struct task_struct* task, bool typed, struct registers* found) {
   if (typed && has_task_pt_regs) {
-    struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+    struct pt_regs* regs = (void*)bpf_task_pt_regs(task);
 
     found->syscall = SYSCALL(true, regs);
     found->third = THIRD(true, regs);
     found->fourth = FOURTH(true, regs);
   } else {
     /* Kernels without the helper (5.15) have no padding above the registers. */
-    struct pt_regs *regs = FIELD(typed, task, stack) + stack_size - bpf_core_type_size(struct pt_regs);
+    struct pt_regs* regs = FIELD(typed, task, stack) + stack_size - bpf_core_type_size(struct pt_regs);
 
     found->syscall = -1;
     if (!from_user(regs, false)) return;
@@ -107,7 +107,7 @@ static __always_inline __u64 bucket_of(__u64 ns) {
   return ((bits - WEFT_BPF_SUB_BITS) << WEFT_BPF_SUB_BITS) + (ns >> (bits - WEFT_BPF_SUB_BITS));
 }
 
-static __always_inline void count(__u32 *buckets, __u64 *sum, __u64 ns) {
+static __always_inline void count(__u32* buckets, __u64* sum, __u64 ns) {
   __u64 bucket = bucket_of(ns);
 
   *sum += ns;
@@ -116,9 +116,9 @@ static __always_inline void count(__u32 *buckets, __u64 *sum, __u64 ns) {
 }
 
 /* What the thread's last stay off its CPU consisted of, now that the kernel has told. */
-static __always_inline void account_last_absence(struct thread *t, __u64 run_delay) {
+static __always_inline void account_last_absence(struct thread* t, __u64 run_delay) {
   __u32 key = t->slot;
-  struct weft_bpf_histograms *h = bpf_map_lookup_elem(&histograms, &key);
+  struct weft_bpf_histograms* h = bpf_map_lookup_elem(&histograms, &key);
   __u64 waited = run_delay - t->run_delay;
 
   t->run_delay = run_delay;
@@ -135,29 +135,29 @@ static __always_inline void account_last_absence(struct thread *t, __u64 run_del
 #define REASON_SHIFT 56
 #define KEPT_FROM_THE_LAST_BLOCK (0xffull << REASON_SHIFT | 0xffffull << 32)
 
-static __always_inline struct weft_bpf_slot *slot_of(struct thread *t) {
+static __always_inline struct weft_bpf_slot* slot_of(struct thread* t) {
   __u32 key = t->slot;
 
   return bpf_map_lookup_elem(&slots, &key);
 }
 
-static __always_inline void publish(struct weft_bpf_slot *slot, __u64 state_and_why) {
+static __always_inline void publish(struct weft_bpf_slot* slot, __u64 state_and_why) {
   slot->event = state_and_why | (__u32)(slot->event + 1);
 }
 
-static __always_inline void publish_state(struct weft_bpf_slot *slot, __u64 state) {
+static __always_inline void publish_state(struct weft_bpf_slot* slot, __u64 state) {
   publish(slot, (slot->event & KEPT_FROM_THE_LAST_BLOCK) | state << STATE_SHIFT);
 }
 
-static __always_inline void start_account(struct thread *t, struct task_struct *task, bool typed) {
+static __always_inline void start_account(struct thread* t, struct task_struct* task, bool typed) {
   t->cpu = bpf_get_smp_processor_id();
   t->run_delay = run_delay_of(task, typed);
   t->minor_faults = FIELD(typed, task, min_flt);
   t->major_faults = FIELD(typed, task, maj_flt);
 }
 
-static __always_inline void end_thread(struct thread *t, struct task_struct *task, bool typed) {
-  struct weft_bpf_slot *slot = slot_of(t);
+static __always_inline void end_thread(struct thread* t, struct task_struct* task, bool typed) {
+  struct weft_bpf_slot* slot = slot_of(t);
   __u32 tid = FIELD(typed, task, pid);
 
   account_last_absence(t, run_delay_of(task, typed));
@@ -165,7 +165,7 @@ static __always_inline void end_thread(struct thread *t, struct task_struct *tas
   if (tid_hash) bpf_map_delete_elem(&thread_of_tid, &tid);
 }
 
-static __always_inline void block(struct weft_bpf_slot *slot, struct task_struct *task, unsigned int state,
+static __always_inline void block(struct weft_bpf_slot* slot, struct task_struct* task, unsigned int state,
                                   bool typed) {
   struct registers regs;
   __u64 reason;
@@ -191,9 +191,9 @@ static __always_inline bool has_blocked(bool preempt, unsigned int state, unsign
   return !preempt && state_now != 0 && (state & (BLOCKING_STATES | TASK_WAKING));
 }
 
-static __always_inline void switch_out(struct thread *t, struct task_struct *task, bool preempt, unsigned int state,
+static __always_inline void switch_out(struct thread* t, struct task_struct* task, bool preempt, unsigned int state,
                                        __u64 now, bool typed) {
-  struct weft_bpf_slot *slot = slot_of(t);
+  struct weft_bpf_slot* slot = slot_of(t);
   __u32 minor = FIELD(typed, task, min_flt), major = FIELD(typed, task, maj_flt);
 
   if (!slot) return;
@@ -212,10 +212,10 @@ static __always_inline void switch_out(struct thread *t, struct task_struct *tas
   }
 }
 
-static __always_inline void switch_in(struct thread *t, struct task_struct *task, struct task_struct *prev, __u64 now,
+static __always_inline void switch_in(struct thread* t, struct task_struct* task, struct task_struct* prev, __u64 now,
                                       bool typed) {
-  struct weft_bpf_slot *slot = slot_of(t);
-  struct mm_struct *mm = FIELD(typed, task, mm);
+  struct weft_bpf_slot* slot = slot_of(t);
+  struct mm_struct* mm = FIELD(typed, task, mm);
   __u32 cpu = bpf_get_smp_processor_id();
 
   if (!slot) return;
@@ -233,8 +233,8 @@ static __always_inline void switch_in(struct thread *t, struct task_struct *task
 
 /* -- Registration -------------------------------------------------------------------------------------------------- */
 
-static __always_inline void now_running(struct thread *t, __u32 tgid) {
-  struct weft_bpf_slot *slot = slot_of(t);
+static __always_inline void now_running(struct thread* t, __u32 tgid) {
+  struct weft_bpf_slot* slot = slot_of(t);
 
   *tgid_known(tgid) = 1;
   if (!slot) return;
@@ -242,7 +242,7 @@ static __always_inline void now_running(struct thread *t, __u32 tgid) {
   publish_state(slot, WEFT_BPF_RUNNING);
 }
 
-static __always_inline int register_by_tid(struct task_struct *task, __u32 slot, bool typed) {
+static __always_inline int register_by_tid(struct task_struct* task, __u32 slot, bool typed) {
   __u32 tid = FIELD(typed, task, pid);
   struct thread t = {.slot = slot};
 
@@ -252,8 +252,8 @@ static __always_inline int register_by_tid(struct task_struct *task, __u32 slot,
   return WEFT_BPF_OK;
 }
 
-static __always_inline int register_task(struct task_struct *task, __u32 slot) {
-  struct thread *t = bpf_task_storage_get(&thread_of_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+static __always_inline int register_task(struct task_struct* task, __u32 slot) {
+  struct thread* t = bpf_task_storage_get(&thread_of_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
   if (!t) return WEFT_BPF_NO_MEMORY;
   t->slot = slot;
@@ -267,19 +267,19 @@ static __always_inline int register_task(struct task_struct *task, __u32 slot) {
 
 /* Run by the thread itself, through BPF_PROG_TEST_RUN: nobody needs to know its number, in whatever namespace. */
 SEC("raw_tp/")
-int register_thread(__u64 *ctx) {
+int register_thread(__u64* ctx) {
   __u32 slot = ctx[0];
-  struct thread *t;
+  struct thread* t;
 
   if (slot == WEFT_BPF_UNREGISTER) {
     if (tid_hash) {
-      struct task_struct *task = (void *)bpf_get_current_task();
+      struct task_struct* task = (void*)bpf_get_current_task();
 
       t = thread_of(task, false);
       if (!t) return WEFT_BPF_NOT_REGISTERED;
       end_thread(t, task, false);
     } else {
-      struct task_struct *task = bpf_get_current_task_btf();
+      struct task_struct* task = bpf_get_current_task_btf();
 
       t = thread_of(task, true);
       if (!t) return WEFT_BPF_NOT_REGISTERED;
@@ -289,18 +289,18 @@ int register_thread(__u64 *ctx) {
     return WEFT_BPF_OK;
   }
   if (slot >= slot_count) return WEFT_BPF_NO_SUCH_SLOT;
-  if (tid_hash) return register_by_tid((void *)bpf_get_current_task(), slot, false);
+  if (tid_hash) return register_by_tid((void*)bpf_get_current_task(), slot, false);
   return register_task(bpf_get_current_task_btf(), slot);
 }
 
 /* Kernels before 5.19 refuse bpf() altogether to who has no capability, also for what was inherited or loaded before.
  * There, a thread that wants to register goes to sleep for a moment with a secret of the state page and its slot as
  * surplus arguments of the call. */
-static __always_inline void answer_request(struct task_struct *task, bool typed) {
+static __always_inline void answer_request(struct task_struct* task, bool typed) {
   __u64 request = control.request;
   struct registers regs = {};
   __u32 tid = FIELD(typed, task, pid);
-  struct thread *t;
+  struct thread* t;
   __u32 slot;
   int result;
 
@@ -322,7 +322,7 @@ static __always_inline void answer_request(struct task_struct *task, bool typed)
 
 /* -- sched_switch -------------------------------------------------------------------------------------------------- */
 
-static __always_inline int on_switch(bool preempt, struct task_struct *prev, struct task_struct *next,
+static __always_inline int on_switch(bool preempt, struct task_struct* prev, struct task_struct* next,
                                      unsigned int state, bool typed) {
   struct thread *from = thread_of(prev, typed), *to = thread_of(next, typed);
   __u64 now = 0;
@@ -340,19 +340,19 @@ static __always_inline int on_switch(bool preempt, struct task_struct *prev, str
 }
 
 SEC("?tp_btf/sched_switch")
-int switch_btf(__u64 *ctx) {
-  struct task_struct *prev = (void *)ctx[1];
+int switch_btf(__u64* ctx) {
+  struct task_struct* prev = (void*)ctx[1];
 
-  return on_switch(ctx[0], prev, (void *)ctx[2], has_prev_state ? (unsigned int)ctx[3] : state_of(prev, true), true);
+  return on_switch(ctx[0], prev, (void*)ctx[2], has_prev_state ? (unsigned int)ctx[3] : state_of(prev, true), true);
 }
 
 /* For kernels whose BTF does not describe the tracepoint. */
 SEC("?raw_tp/sched_switch")
-int switch_raw(__u64 *ctx) {
-  struct task_struct *prev = (void *)ctx[1];
+int switch_raw(__u64* ctx) {
+  struct task_struct* prev = (void*)ctx[1];
 
   if ((long)prev >= 0) return 0;
-  return on_switch(ctx[0], prev, (void *)ctx[2], state_of(prev, false), false);
+  return on_switch(ctx[0], prev, (void*)ctx[2], state_of(prev, false), false);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
