@@ -137,9 +137,10 @@ changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-fil
 
 # -- Flags -------------------------------------------------------------------------------------------------------------
 
+# What is generated is below $(B), and is nothing that warnings could help.
 # Public headers are reached through a link, not through -Iruntime, where a header of ours could hide the system's.
 INCLUDE      := $(BUILD)/include
-CPPFLAGS_ALL  = -I$(INCLUDE) -I. -I$(B) $(CPPFLAGS)
+CPPFLAGS_ALL  = -I$(INCLUDE) -I. -isystem $(B) $(CPPFLAGS)
 STD          := -std=c++20
 WARNINGS     := -Wall -Wextra -Werror
 ifeq ($(findstring clang,$(shell $(CXX) --version 2>/dev/null)),)
