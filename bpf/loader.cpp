@@ -254,6 +254,10 @@ bool load_cost(const probe_fds& probes, std::size_t slots, bool tid_hash, cost_f
     bpf_program__set_autoload(programs[i],
                               btf__find_by_name_kind(kernel_types.get(), type.c_str(), BTF_KIND_TYPEDEF) > 0);
   }
+  if (!bpf_program__autoload(programs[0])) {
+    why_not = std::string("this kernel does not describe its tracepoints (") + kKernelTypes + ")";
+    return false;
+  }
   skeleton->rodata->tid_hash = tid_hash;
   bpf_map* const threads = tid_hash ? skeleton->maps.thread_of_tid : skeleton->maps.thread_of_task;
   bpf_map__set_autocreate(tid_hash ? skeleton->maps.thread_of_task : skeleton->maps.thread_of_tid, false);

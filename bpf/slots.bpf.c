@@ -43,6 +43,7 @@ struct registers {
 
 #if defined(__TARGET_ARCH_x86)
 #define USER_CODE_SEGMENT 0x33
+#define STACK_PADDING 16 /* above the registers, where the kernel is built for FRED (6.9) */
 static __always_inline bool from_user(struct pt_regs* regs, bool typed) {
   return FIELD(typed, regs, cs) == USER_CODE_SEGMENT;
 }
@@ -51,6 +52,7 @@ static __always_inline bool from_user(struct pt_regs* regs, bool typed) {
 #define FOURTH(typed, regs) FIELD(typed, regs, r10)
 #elif defined(__TARGET_ARCH_arm64)
 #define PSTATE_MODE 0xf /* 0: EL0 */
+#define STACK_PADDING 0
 static __always_inline bool from_user(struct pt_regs* regs, bool typed) {
   return (FIELD(typed, regs, pstate) & PSTATE_MODE) == 0;
 }
@@ -67,11 +69,13 @@ static __always_inline void read_registers(struct task_struct* task, bool typed,
     found->third = THIRD(true, regs);
     found->fourth = FOURTH(true, regs);
   } else {
-    /* Kernels without the helper (5.15) have no padding above the registers. */
     struct pt_regs* regs = FIELD(typed, task, stack) + stack_size - bpf_core_type_size(struct pt_regs);
 
     found->syscall = -1;
-    if (!from_user(regs, false)) return;
+    if (!from_user(regs, false)) {
+      regs = (void*)regs - STACK_PADDING;
+      if (!from_user(regs, false)) return;
+    }
     found->syscall = SYSCALL(false, regs);
     found->third = THIRD(false, regs);
     found->fourth = FOURTH(false, regs);
