@@ -198,8 +198,9 @@ fd::~fd() {
 std::string refusal(int error) {
   std::string text = std::string("bpf() refused: ") + strerror(error);
   if (error != EPERM && error != EACCES && error != ENOSYS) return text;
-  return text + (may_load() ? " (the capabilities are there: a system call filter or security module?)"
-                            : " (needs CAP_BPF and CAP_PERFMON)");
+  return text + (may_load()
+                     ? " (the capabilities are there: RLIMIT_MEMLOCK, a filter of system calls, a security module?)"
+                     : " (needs CAP_BPF and CAP_PERFMON)");
 }
 
 fd attach(const fd& program, const char* tracepoint, std::string& why_not) {

@@ -559,6 +559,7 @@ TEST(probes, of_two_sets_both_see_the_same_block) {
 
 void become_nobody() {
   if (getuid() == 0 && setresuid(kNobody, kNobody, kNobody) != 0) weft::test::skip_in_child("setresuid is refused");
+  EXPECT_TRUE(drop_capabilities());
 }
 
 void refuse_bpf(int error) {
