@@ -26,7 +26,17 @@ VERSION   := 0.1.0
 SOVERSION := 0
 B         := $(BUILD)/$(CONFIG)
 
-LIB_SRC     := $(wildcard runtime/*.cpp numa/*.cpp)
+# The probes need clang for their programs, bpftool for the skeletons, libbpf. Without one of them there are none.
+BPF_ARCH    := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(filter x86_64 aarch64,$(shell uname -m))))
+BPF_CLANG   ?= $(shell command -v clang)
+BPFTOOL     ?= $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v bpftool)
+BPF_HEADERS := $(wildcard $(addsuffix /include/bpf/bpf_core_read.h,/usr /usr/local))
+HAVE_BPF    := $(if $(and $(BPF_ARCH),$(BPF_CLANG),$(BPFTOOL),$(BPF_HEADERS)),yes)
+BPF_PROGRAM := $(if $(HAVE_BPF),$(wildcard bpf/*.bpf.c))
+NO_BPF_SRC  := bpf/absent.cpp bpf/capabilities.cpp bpf/slot.cpp
+
+LIB_SRC     := $(wildcard runtime/*.cpp numa/*.cpp) \
+  $(if $(HAVE_BPF),$(filter-out bpf/absent.cpp,$(wildcard bpf/*.cpp)),$(NO_BPF_SRC))
 TOOL_SRC    := $(wildcard tools/*.cpp)
 GTEST_SRC   := $(wildcard tests/unit/*.cpp tests/conformance/*.cpp tests/stress/*.cpp)
 MODEL_SRC   := $(wildcard tests/model/*.cpp)
@@ -47,7 +57,8 @@ endif
 need      := CXX='$(CXX)' sh tools/deps.sh
 run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
 
-RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev valgrind
+RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev valgrind \
+  clang? bpftool? libbpf-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)
@@ -111,7 +122,7 @@ format: ## lay the sources out with clang-format
 lint: ## check the layout of all sources, and with clang-tidy the changed ones; LINT=all for all
 	@$(need) $(LINT_DEPS)
 	@$(sources) | xargs -0 clang-format --dry-run -Werror
-	@$(build_with) $(INCLUDE)/weft
+	@$(build_with) CONFIG=release $(INCLUDE)/weft skeletons
 	@$(if $(filter all,$(LINT)),$(sources),$(changed)) | grep -z '\.cpp$$' | \
 	  LINT_FLAGS='$(STD) $(CPPFLAGS_ALL)' xargs -0 -r -n1 -P"$$(nproc)" sh tools/lint.sh
 
@@ -121,14 +132,15 @@ clean: ## remove everything that was built
 deps: ## install every package that any target needs
 	@$(need) $(sort $(LINT_DEPS) doxygen)
 
-sources = find runtime numa tools tests -name '*.cpp' -print0 -o -name '*.h' -print0
+sources = find runtime numa bpf tools tests -name '*.cpp' -print0 -o -name '*.h' -print0
 changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-files -z --others --exclude-standard; }
 
 # -- Flags -------------------------------------------------------------------------------------------------------------
 
+# What is generated is below $(B), and is nothing that warnings could help.
 # Public headers are reached through a link, not through -Iruntime, where a header of ours could hide the system's.
 INCLUDE      := $(BUILD)/include
-CPPFLAGS_ALL  = -I$(INCLUDE) -I. $(CPPFLAGS)
+CPPFLAGS_ALL  = -I$(INCLUDE) -I. -isystem $(B) $(CPPFLAGS)
 STD          := -std=c++20
 WARNINGS     := -Wall -Wextra -Werror
 ifeq ($(findstring clang,$(shell $(CXX) --version 2>/dev/null)),)
@@ -156,7 +168,7 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 # libunwind defines _Unwind_RaiseException and its kin too: libgcc_s has to come first, needed or not, or libunwind
 # throws the program's exceptions.
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
-LIB_LIBS  := $(GCC_S) -lnuma -lunwind -ldw -lpthread
+LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lpthread
 TOOL_LIBS := -lfmt -lcrypto
 TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
@@ -176,6 +188,7 @@ quick_bins   = $(filter-out %/crash_test %/degraded_test,$(call gtest_bins,$(1))
 all_tests    = $(call gtest_bins,$(1)) $(call model_bins,$(1)) $(call example_bins,$(1))
 
 LIB_OBJ  := $(LIB_SRC:%.cpp=$(B)/%.o)
+SKELETON := $(BPF_PROGRAM:%.bpf.c=$(B)/%.skel.h)
 TOOL_OBJ := $(TOOL_SRC:%.cpp=$(B)/%.o)
 SO_FILE  := libweft.so.$(VERSION)
 SO_NAME  := libweft.so.$(SOVERSION)
@@ -183,15 +196,16 @@ STAGE     = $(abspath $(BUILD)/stage)
 OBJECTS  := $(patsubst %.cpp,$(B)/%.o,$(LIB_SRC) $(TOOL_SRC) $(GTEST_SRC) $(BENCH_SRC) $(PEER_SRC))
 DEPFILES := $(OBJECTS:.o=.d) $(addsuffix .d,$(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG)))
 
-.PHONY: command libraries gtests quick tests benches copy-files FORCE
+.PHONY: command libraries skeletons gtests quick tests benches copy-files FORCE
 .SECONDARY: $(OBJECTS)
 command: $(B)/weft
 libraries: $(B)/libweft.a $(B)/$(SO_FILE)
+skeletons: $(SKELETON)
 gtests: $(call gtest_bins,$(CONFIG)) $(B)/weft
 quick: $(call quick_bins,$(CONFIG)) $(B)/weft
 tests: gtests $(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG))
 benches: $(call bin,$(CONFIG),$(BENCH_SRC) $(PEER_SRC))
-command libraries gtests quick tests benches: ; @:
+command libraries skeletons gtests quick tests benches: ; @:
 
 # Two stamps change when what they hold changes: the compiler's command, and what is linked.
 $(B)/flags: contents = $(VERSION) $(shell $(CXX) -dumpfullversion -dumpversion) $(CXX_ALL) $(LDFLAGS)
@@ -211,8 +225,19 @@ $(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDE)/weft
 $(TOOL_OBJ): EXTRA = -DWEFT_VERSION='"$(VERSION)"'
 $(GTEST_SRC:%.cpp=$(B)/%.o): EXTRA = $(TEST_$(CONFIG))
 
+# No kernel headers and no kernel's types are needed: the programs fit themselves to the kernel that loads them.
+$(SKELETON): $(B)/%.skel.h: %.bpf.c $(wildcard bpf/*.h) $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,BPF,$@)$(BPF_CLANG) -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -D__TARGET_ARCH_$(BPF_ARCH) \
+	  -fdebug-compilation-dir=. -c $< -o $(@:.skel.h=.full.o) && \
+	  $(BPFTOOL) gen object $(@:.skel.h=.bpf.o) $(@:.skel.h=.full.o) && \
+	  $(BPFTOOL) gen skeleton $(@:.skel.h=.bpf.o) name $(basename $(*F))_bpf > $@
+
+$(B)/bpf/loader.o: $(SKELETON)
+
 # Boost.Context's objects go in too: who links weft needs no Boost.
 $(B)/libweft.a: $(LIB_OBJ) $(B)/parts
+	$(if $(HAVE_BPF),,@echo 'weft: no clang, bpftool or libbpf-dev: the library is built without the bpf tier')
 	$(call say,AR,$@)rm -rf $@ $(B)/boost && mkdir -p $(B)/boost && \
 	  (cd $(B)/boost && ar x "$$($(CXX) -print-file-name=libboost_context.a)") && \
 	  ar rcs $@ $(LIB_OBJ) $(B)/boost/*.o

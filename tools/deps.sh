@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# usage: deps.sh PACKAGE...
+# usage: deps.sh PACKAGE[?]...
 # Makes sure that what the named Debian packages bring is there, whoever brought it. A package is looked for by what is
 # used of it (a header, a library, a program), so that a copy from elsewhere counts and any distribution can be asked.
-# What is missing is installed where apt is; elsewhere it is listed, and the status is 1. With nothing missing this is
-# a handful of stat calls, since every target begins with it.
+# What is missing is installed where apt is; elsewhere it is listed, and the status is 1. A package with a question mark
+# is one that the build does without where it cannot be installed. With nothing missing this is a handful of stat calls,
+# since every target begins with it.
 set -u
 
 compiler=${CXX:-g++}
@@ -53,6 +54,8 @@ present() {
     libgmock-dev) header gmock/gmock.h && library libgmock.a ;;
     libbenchmark-dev) header benchmark/benchmark.h && library libbenchmark.so ;;
     relacy-dev) header relacy/relacy.hpp ;;
+    bpftool) program bpftool || find_below bpftool /usr/sbin /usr/local/sbin ;;
+    libbpf-dev) header bpf/bpf_core_read.h && library libbpf.so ;;
     valgrind) header valgrind/valgrind.h ;;
     golang-go) program "${GO:-go}" ;;
     python3-matplotlib) python_module matplotlib ;;
@@ -61,8 +64,13 @@ present() {
 }
 
 missing=
+missing_optional=
 for package in "$@"; do
-  present "$package" || missing="$missing $package"
+  present "${package%\?}" && continue
+  case $package in
+    *\?) missing_optional="$missing_optional ${package%\?}" ;;
+    *) missing="$missing $package" ;;
+  esac
 done
 
 # Another compiler than the default one is the user's to install, under a name that its caller has chosen.
@@ -74,7 +82,7 @@ case $missing in
     fi ;;
 esac
 
-if [ -n "$missing" ]; then
+if [ -n "$missing$missing_optional" ]; then
   as_root=
   if ! program apt-get; then
     as_root=none
@@ -88,20 +96,29 @@ if [ -n "$missing" ]; then
     fi
   fi
   if [ "$as_root" = none ]; then
-    echo "weft: these are missing (Debian's names); install them and try again:$missing" >&2
-    exit 1
+    missing_optional=
+    if [ -n "$missing" ]; then
+      echo "weft: these are missing (Debian's names); install them and try again:$missing" >&2
+      exit 1
+    fi
   fi
-  echo "Installing:$missing"
+fi
+
+install_packages() {
+  echo "Installing:$*"
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
   apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300"
   # shellcheck disable=SC2086  # both hold several words
-  if ! { $apt update && $apt install -y --no-install-recommends $missing; } > "$log" 2>&1; then
+  if ! { $apt update && $apt install -y --no-install-recommends $*; } > "$log" 2>&1; then
     cat "$log" >&2
-    echo "weft: could not install:$missing" >&2
-    exit 1
+    echo "weft: could not install:$*" >&2
+    return 1
   fi
-fi
+}
+
+[ -z "$missing" ] || install_packages "$missing" || exit 1
+[ -z "$missing_optional" ] || install_packages "$missing_optional"
 
 if [ "$compiler" = g++ ] && [ "$(g++ -dumpversion | cut -d. -f1)" -lt $min_gcc ]; then
   echo "weft: needs g++ $min_gcc or newer; name one with make CXX=g++-$min_gcc" >&2

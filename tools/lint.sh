@@ -8,13 +8,15 @@ set -u
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 file=$1
+checks=
 set --
 case $file in
   tests/model/*) set -- -idirafter /usr/include/relacy ;;
   tools/*) set -- '-DWEFT_VERSION="0"' ;;
+  bpf/loader.cpp) checks=--checks=-clang-analyzer-unix.Malloc ;; # does not understand bpftool's headers
 esac
 # shellcheck disable=SC2086  # several words
-if ! clang-tidy --quiet --warnings-as-errors='*' "$file" -- $LINT_FLAGS "$@" > "$log" 2>&1; then
+if ! clang-tidy --quiet --warnings-as-errors='*' $checks "$file" -- $LINT_FLAGS "$@" > "$log" 2>&1; then
   cat "$log"
   exit 1
 fi
