@@ -120,12 +120,12 @@ void call_timer_drop(call_timer* t) noexcept {
 }
 
 bool call_timer_stop(call_timer* t) {
-  rt::lock_guard hold(t->lock);
+  const entered_lock hold(t->lock);
   return stop(t);
 }
 
 bool call_timer_reset(call_timer* t, std::int64_t when) {
-  rt::lock_guard hold(t->lock);
+  const entered_lock hold(t->lock);
   const bool pending = stop(t);
   start(t, before_never(when));
   return pending;

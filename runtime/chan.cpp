@@ -17,7 +17,7 @@ std::size_t alignment(const detail::element_type* type) { return std::max(type->
 // that, which the analysis of locks does not follow.
 class operation {
  public:
-  operation(caller who, hchan* c) : who_(who), c_(c) { c->lock.lock(); }
+  operation(const caller& who, hchan* c) : who_(who), c_(c) { c->lock.lock(); }
   ~operation() {
     if (c_) finish();
   }
@@ -34,7 +34,7 @@ class operation {
   wake_list wake;
 
  private:
-  const caller who_;
+  const caller& who_;
   hchan* c_;
 };
 
@@ -70,7 +70,7 @@ void chan_free(hchan* c) noexcept {
 }
 
 void chan_send(hchan* c, void* element) WEFT_NO_THREAD_SAFETY_ANALYSIS {
-  const caller who = enter();
+  entry who;
   if (!c) park_forever(who, wait_reason::chan_send_nil);
   operation op(who, c);
   const chan_status status = send_locked(c, element, op.wake);
@@ -89,7 +89,7 @@ void chan_send(hchan* c, void* element) WEFT_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 bool chan_try_send(hchan* c, void* element) {
-  const caller who = enter();
+  entry who;
   if (!c || !may_send(c)) return false;
   operation op(who, c);
   const chan_status status = send_locked(c, element, op.wake);
@@ -98,7 +98,7 @@ bool chan_try_send(hchan* c, void* element) {
 }
 
 bool chan_recv(hchan* c, void* to) WEFT_NO_THREAD_SAFETY_ANALYSIS {
-  const caller who = enter();
+  entry who;
   if (!c) park_forever(who, wait_reason::chan_receive_nil);
   operation op(who, c);
   const chan_status status = recv_locked(c, to, op.wake);
@@ -115,7 +115,7 @@ bool chan_recv(hchan* c, void* to) WEFT_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 recv_status chan_try_recv(hchan* c, void* to) {
-  const caller who = enter();
+  entry who;
   if (!c || !may_recv(c)) return recv_status::empty;
   operation op(who, c);
   switch (recv_locked(c, to, op.wake)) {
@@ -127,7 +127,7 @@ recv_status chan_try_recv(hchan* c, void* to) {
 }
 
 void chan_close(hchan* c) {
-  const caller who = enter();
+  entry who;
   if (!c) throw nil_channel("close of nil channel");
   operation op(who, c);
   if (c->closed.load(std::memory_order_relaxed)) throw closed_channel("close of closed channel");

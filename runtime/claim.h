@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Taking a P from an M: one protocol for every case.
 //
-// Each M has two words. in_runtime is written by that M alone: 1 while it may touch the state of its P, 0 while it is
-// off in an announced blocking call. revoked is written by both sides: 0 no, 1 asked, 2 taken.
-//   M leaves:   in_runtime = 0 (release: what it did to the P is visible to the taker); sequence + 1 before that.
-//   M returns:  in_runtime = 1; light barrier; read revoked.
+// Each M has two words. where is written by that M alone: in the runtime, where it may touch the state of its P; in
+// user code; or in an announced blocking call. revoked is written by both sides: 0 no, 1 asked, 2 taken.
+//   M leaves:   where = user or call (release: what it did to the P is visible to the taker); for a call sequence + 1
+//               before that.
+//   M enters:   where = runtime; light barrier; read revoked.
 //                 0: go on; the whole fast path is a store, a load and a branch.
 //                 1: CAS 1 -> 0; the winner has kept its P.
 //                 2: the P is gone.
-//   Taker:      read sequence and in_runtime == 0 (the verdict: it is blocked); CAS revoked 0 -> 1; heavy barrier; read
-//               in_runtime again. 1, or another sequence: CAS 1 -> 0 and leave the M alone. Else CAS 1 -> 2 commits.
-//               A CAS that fails means that the M was faster: nothing happened.
-// The barriers make sure that either the returning M sees revoked != 0, or the taker sees in_runtime == 1. If both see
+//   Taker:      read where != runtime, and judge: it is blocked, or has computed for too long. CAS revoked 0 -> 1;
+//   heavy
+//               barrier; read where again. Runtime, or another call than the one judged: CAS 1 -> 0 and leave the M
+//               alone. Else CAS 1 -> 2 commits. A CAS that fails means that the M was faster: nothing happened.
+// The barriers make sure that either the entering M sees revoked != 0, or the taker sees where == runtime. If both see
 // the other, the CAS on revoked decides. The M never pays for a fence or a locked instruction unless it is asked.
+// Between the question and the commit the M has not entered at all, so what the taker read of it then still holds: that
+// the P is this M's, above all.
 //
 // A taker on the M's own CPU (the sentinel, another M of that CPU) never runs at the same time as the M, and a context
 // switch orders everything, so it passes same_cpu and the heavy barrier is left out: this is why Ms and sentinels are
@@ -26,50 +30,71 @@
 
 namespace weft::rt {
 
+enum class place : std::uint32_t { user, runtime, call };
+
+/// What a taker has seen of an M, and judged.
+struct whereabouts {
+  place at;
+  std::uint32_t call;  // the number of the announced call, if it is in one
+};
+
 template <class Policy = hardware>
 class p_claim {
  public:
-  enum class result { not_blocked, lost, taken };
+  enum class result { not_there, lost, taken };
 
-  /// The M, with its P: it goes off; from here on the P can be taken.
+  /// The M, with its P: it begins an announced call; from here on the P can be taken.
   void leave() {
     sequence_.store(sequence_.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // with what the M wrote
-    in_runtime_.store(0, std::memory_order_release);
+    where_.store(place::call, std::memory_order_release);
   }
+  /// The M: it goes on with user code; the P can be taken, too.
+  void to_user() { where_.store(place::user, std::memory_order_release); }
 
   /// The M: it is back. True: it still has its P. False: the P was taken, and the claim is reset for the next P.
   bool enter() {
-    in_runtime_.store(1, std::memory_order_relaxed);
+    where_.store(place::runtime, std::memory_order_relaxed);
     Policy::light_barrier();
-    std::uint64_t asked = revoked_.load(std::memory_order_acquire);
+    const std::uint64_t asked = revoked_.load(std::memory_order_acquire);
     if (asked == 0) [[likely]]
       return true;
     return enter_asked(asked);
   }
+  /// The M, outside of the runtime, in a signal handler: its P has been taken, and it has got another.
+  void resume() { revoked_.store(0, std::memory_order_release); }
 
-  /// Any other thread: takes the P if the M is off in the call that `sequence` numbers.
-  result take(std::uint32_t sequence, std::uint32_t token, bool same_cpu) {
-    if (in_runtime_.load(std::memory_order_acquire) != 0) return result::not_blocked;
+  /// Any other thread: takes the P if the M is still where it was seen, and `still(…)` says so after the question.
+  template <class Still>
+  result take(whereabouts seen, std::uint32_t token, bool same_cpu, Still still) {
+    if (seen.at == place::runtime) return result::not_there;
     const std::uint64_t asked = (std::uint64_t{token} << 2) | kAsked;
     std::uint64_t none = 0;
     if (!revoked_.compare_exchange_strong(none, asked, std::memory_order_acq_rel, std::memory_order_relaxed))
       return result::lost;
     if (!same_cpu) Policy::heavy_barrier();
     std::uint64_t expected = asked;
-    if (in_runtime_.load(std::memory_order_acquire) != 0 || sequence_.load(std::memory_order_relaxed) != sequence) {
+    const whereabouts now = look();
+    if (now.at != seen.at || now.call != seen.call || !still()) {
       revoked_.compare_exchange_strong(expected, 0, std::memory_order_acq_rel, std::memory_order_relaxed);
-      return result::not_blocked;
+      return result::not_there;
     }
     return revoked_.compare_exchange_strong(expected, kTaken, std::memory_order_acq_rel, std::memory_order_relaxed)
                ? result::taken
                : result::lost;
   }
 
-  /// Any thread: whether the M is off in an announced call, and which one.
-  bool away() const { return in_runtime_.load(std::memory_order_acquire) == 0; }
+  /// Any thread: where the M is.
+  whereabouts look() const {
+    const place at = where_.load(std::memory_order_acquire);
+    return {at, sequence_.load(std::memory_order_acquire)};
+  }
+  bool away() const { return where_.load(std::memory_order_acquire) == place::call; }
   std::uint32_t sequence() const { return sequence_.load(std::memory_order_acquire); }
-  /// Any thread: whether the P of that call has been taken.
+  /// Any thread: whether the P that it left with has been taken.
   bool taken() const { return revoked_.load(std::memory_order_acquire) == kTaken; }
+
+  /// The M itself.
+  place self() const { return where_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr std::uint64_t kAsked = 1, kTaken = 2;
@@ -85,7 +110,7 @@ class p_claim {
 
   template <class T>
   using atomic = typename Policy::template atomic<T>;
-  atomic<std::uint32_t> in_runtime_{1};
+  atomic<place> where_{place::runtime};
   atomic<std::uint32_t> sequence_{0};
   atomic<std::uint64_t> revoked_{0};
 };

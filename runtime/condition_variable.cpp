@@ -23,10 +23,10 @@ using detail::wait_list;
 
 class ticket : waiter {
  public:
-  ticket(wait_list& list, caller who, std::int64_t when) : list_(list), limit_(who.gp), when_(when) {
+  ticket(const entry& who, wait_list& list, std::int64_t when) : list_(list), limit_(who.gp), when_(when) {
     g = who.gp;
     if (when != kNever) race = &limit_.race;
-    rt::lock_guard hold(list.lock);
+    const rt::lock_guard hold(list.lock);
     enqueue(list.waiters, static_cast<waiter*>(this));
   }
   ticket(const ticket&) = delete;
@@ -34,7 +34,7 @@ class ticket : waiter {
 
   /// False: the time is up.
   bool wait() noexcept {
-    const caller who = enter_nopark();
+    entry who(no_park);
     lock_.lock();
     if (notified_) {
       lock_.unlock();
@@ -55,19 +55,19 @@ class ticket : waiter {
     wait();  // the notifier is not through with it
     return false;
   }
-  static void notify(waiter* w) {
+  static void notify(caller who, waiter* w) {
     auto& self = *static_cast<ticket*>(w);
     self.lock_.lock();
     rt::g* const waiting = self.g;
     const bool parked = self.parked_;
     self.notified_ = true;
     self.lock_.unlock();
-    if (parked) ready(enter_nopark(), waiting);
+    if (parked) ready(who, waiting);
   }
 
  private:
   bool leave() {
-    rt::lock_guard hold(list_.lock);
+    const entered_lock hold(list_.lock);
     const bool was_in = queued;
     if (was_in) dequeue(list_.waiters, static_cast<waiter*>(this));
     return was_in;
@@ -87,7 +87,7 @@ class ticket : waiter {
 namespace weft {
 
 bool condition_variable::wait_until_ns(const detail::erased_lock& lock, std::int64_t when) {
-  rt::ticket self(list_, rt::enter(), when);
+  rt::ticket self(rt::entry(), list_, when);
   try {
     lock.release(lock.object);
   } catch (...) {
@@ -101,19 +101,21 @@ bool condition_variable::wait_until_ns(const detail::erased_lock& lock, std::int
 
 void condition_variable::notify_one() noexcept {
   if (nobody_waits()) return;
+  const rt::entry who(rt::no_park);
   list_.lock.lock();
   rt::waiter* const w = rt::take_first_present(list_.waiters);
   list_.lock.unlock();
-  if (w) rt::ticket::notify(w);
+  if (w) rt::ticket::notify(who, w);
 }
 
 void condition_variable::notify_all() noexcept {
   if (nobody_waits()) return;
+  const rt::entry who(rt::no_park);
   rt::wake_list woken;
   list_.lock.lock();
   woken.add_all(list_.waiters);
   list_.lock.unlock();
-  woken.wake_all(rt::ticket::notify);
+  woken.wake_all([&who](rt::waiter* w) { rt::ticket::notify(who, w); });
 }
 
 // Without the lock: who has queued itself before it released the user's lock is seen by whoever took that lock since.

@@ -52,7 +52,7 @@ void delist(cancel_node& up, context_child& c) {
 
 // How `up` has ended; if it has not, c is in its list now.
 context_end join(cancel_node& up, context_child& c) {
-  rt::lock_guard hold(up.done.lock);
+  const entered_lock hold(up.done.lock);
   if (up.how == context_end::none) enlist(up, c);
   return up.how;
 }
@@ -60,7 +60,7 @@ context_end join(cancel_node& up, context_child& c) {
 // True: it was in the list.
 bool leave(cancel_node* up, context_child& c) {
   if (!up) return false;
-  rt::lock_guard hold(up->done.lock);
+  const entered_lock hold(up->done.lock);
   const bool was_in = c.listed;
   if (was_in) delist(*up, c);
   return was_in;
@@ -69,7 +69,7 @@ bool leave(cancel_node* up, context_child& c) {
 // The first child, with a reference to it. A canceller stays in the list until all below it has
 // ended, unless the end is none; all else is taken out. Children that nobody refers to are on their way to leave().
 context_child* next_child(cancel_node& up) {
-  rt::lock_guard hold(up.done.lock);
+  const entered_lock hold(up.done.lock);
   while (context_child* const c = up.children) {
     const bool alive = try_share(c);
     if (!alive || !c->itself || up.how == context_end::never) delist(up, *c);
@@ -83,6 +83,7 @@ context_child* next_child(cancel_node& up) {
 // The cause goes into the node before anybody can see it there, and nobody else keeps it: the last to let go of it does
 // so with the last reference to the node. ThreadSanitizer sees that order, and not libstdc++'s count.
 void end_one(cancel_node& n, context_end how, std::exception_ptr cause) {
+  const entry who(no_park);
   wake_list wake;
   {
     rt::lock_guard hold(n.done.lock);
@@ -94,7 +95,7 @@ void end_one(cancel_node& n, context_end how, std::exception_ptr cause) {
       wake.add_all(n.done.receivers);
     }
   }
-  wake.ready_all(enter_nopark());
+  wake.ready_all(who);
   if (n.timer) call_timer_stop(n.timer.get());
 }
 
@@ -142,7 +143,7 @@ void lose_source(cancel_node& n) {
 // throw at it again; that has to wait.
 class goexit_waits {
  public:
-  goexit_waits() : gp_(enter_nopark().gp), was_(std::exchange(gp_->goexiting, false)) {}
+  goexit_waits() : gp_(entry(no_park).gp), was_(std::exchange(gp_->goexiting, false)) {}
   ~goexit_waits() { gp_->goexiting = was_; }
   goexit_waits(const goexit_waits&) = delete;
   goexit_waits& operator=(const goexit_waits&) = delete;

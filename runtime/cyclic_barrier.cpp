@@ -27,7 +27,7 @@ barrier::barrier(std::ptrdiff_t n) : parties_(n) {
 }
 
 void barrier::arrive_and_wait() {
-  const rt::caller who = rt::enter();
+  rt::entry who;
   list_.lock.lock();
   if (++arrived_ == parties_) arrived_ -= drop_left_behind(list_.waiters);
   if (arrived_ < parties_) {

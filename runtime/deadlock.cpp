@@ -28,7 +28,7 @@ int threads_of_process() {
 }
 
 int own_threads() {
-  int n = sched.nms.load(std::memory_order_acquire) + 1;  // sysmon
+  int n = sched.nms.load(std::memory_order_acquire) + 2;  // sysmon, the template thread
   for (const auto& c : sched.cpus) n += c->has_sentinel.load(std::memory_order_acquire) ? 1 : 0;
   return n;
 }

@@ -29,6 +29,7 @@ const char* state_of(const g* gp) {
     case g_status::syscall: return "syscall";
     case g_status::waiting: return name_of(gp->reason.load(std::memory_order_relaxed));
     case g_status::dead: return "dead";
+    case g_status::preempted: return "runnable";  // Go's word
   }
   return "?";
 }
@@ -49,6 +50,7 @@ std::string frames_of(const g* gp) {
   if (self && self->curg == gp) return format_frames({pcs, unwind_here(pcs, 1)});
   switch (gp->status.load(std::memory_order_relaxed)) {
     case g_status::running: return "\tgoroutine running on other thread; stack unavailable\n";
+    case g_status::preempted: return "\tgoroutine preempted in mid-code; stack unavailable\n";
     case g_status::syscall: return "\tgoroutine in a blocking call; stack unavailable\n";
     default: break;
   }
@@ -76,7 +78,7 @@ bool alive(const g* gp) {
 std::string goroutine_header(const g* gp) {
   std::string text = "goroutine " + std::to_string(gp->id.load(std::memory_order_relaxed)) + " [" + state_of(gp);
   if (gp->status.load(std::memory_order_relaxed) == g_status::waiting) text += wait_time(gp);
-  if (gp->lockedm) text += ", locked to thread";
+  if (gp->lockedm && gp->status.load(std::memory_order_relaxed) != g_status::preempted) text += ", locked to thread";
   text += "]";
   if (const char* name = gp->name.load(std::memory_order_relaxed)) text += std::string(" \"") + name + "\"";
   return text + ":\n";

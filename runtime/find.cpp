@@ -120,13 +120,18 @@ void stop_spinning(m* mp) {
   wakep(mp->held);
 }
 
-g* local_work(m* mp, bool fair, bool& inherits) {
+// `used_up`: the slice that runnext would inherit is over, so it goes to the tail.
+g* local_work(m* mp, bool fair, bool used_up, bool& inherits) {
   p* const pp = mp->held;
   if (fair)
     if (g* gp = globrunqget(pp, 1)) return gp;
-  const auto [gp, from_runnext] = pp->runq.get();
-  inherits = from_runnext;
-  if (gp) return gp;
+  auto next = pp->runq.get();
+  if (next.inherits && used_up) {
+    runqput(pp, next.g);
+    next = pp->runq.get();
+  }
+  inherits = next.inherits;
+  if (next.g) return next.g;
   return globrunqget(pp, INT32_MAX);
 }
 
@@ -176,7 +181,8 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     p* const pp = mp->held;
     const bool allowance_used = pp->switches_left.load(std::memory_order_relaxed) <= 0;
     if (allowance_used) pp->switches_left.store(next_allowance(pp), std::memory_order_relaxed);
-    pp->preempt.store(false, std::memory_order_relaxed);
+    const bool used_up = pp->preempt.load(std::memory_order_relaxed);
+    if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
     if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
     inherits = false;
@@ -191,7 +197,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     if (pp->timers.first_when() != kNever) run_timers(pp->timers, nanotime());
     if (sched.debug.chaos) shuffle(pp);
     const bool fair = allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0;
-    gp = local_work(mp, fair, inherits);
+    gp = local_work(mp, fair, used_up, inherits);
     if (!gp && may_spin(mp)) gp = spin(mp);
     if (gp) {
       stop_spinning(mp);

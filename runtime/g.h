@@ -33,7 +33,8 @@ struct m;
 //                  runnable (exitsyscall without)
 // waiting          runnable (ready)                    whoever took it off what it waited on
 // dead             idle (newproc)                      the M that takes it off a free list
-enum class g_status : std::uint8_t { idle, runnable, running, syscall, waiting, dead };
+// preempted        running (take_over)                 the M it is bound to, in its signal handler
+enum class g_status : std::uint8_t { idle, runnable, running, syscall, waiting, dead, preempted };
 
 /// How a G became runnable, for the histograms.
 enum class ready_cause : std::uint8_t { started, readied, requeued };

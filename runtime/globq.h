@@ -7,10 +7,11 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <new>
 #include <span>
 
 #include "runtime/g.h"
+#include "runtime/pages.h"
 
 namespace weft::rt {
 
@@ -30,27 +31,35 @@ class g_ring {
     return gp;
   }
   void clear() {
-    slots_.reset();
+    if (slots_) memory_.deallocate(slots_, capacity_);
+    slots_ = nullptr;
     head_ = count_ = capacity_ = 0;
   }
   std::size_t size() const { return count_; }
 
  private:
-  static constexpr std::size_t kFirst = 256, kKept = 4096;
+  static constexpr std::size_t kFirst = 512, kKept = 4096;
 
   bool grow(std::size_t wanted) {
     std::size_t capacity = capacity_ ? capacity_ : kFirst;
     while (capacity < wanted) capacity *= 2;
-    std::unique_ptr<g*[]> larger(new (std::nothrow) g*[capacity]);
-    if (!larger) return false;
-    for (std::size_t i = 0; i < count_; ++i) larger[i] = slots_[(head_ + i) & (capacity_ - 1)];
-    slots_ = std::move(larger);
-    head_ = 0;
+    g** larger;
+    try {
+      larger = memory_.allocate(capacity);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    const std::size_t n = count_;
+    for (std::size_t i = 0; i < n; ++i) larger[i] = slots_[(head_ + i) & (capacity_ - 1)];
+    clear();
+    slots_ = larger;
+    count_ = n;
     capacity_ = capacity;
     return true;
   }
 
-  std::unique_ptr<g*[]> slots_;
+  page_allocator<g*> memory_;
+  g** slots_ = nullptr;
   std::size_t head_ = 0, count_ = 0, capacity_ = 0;
 };
 

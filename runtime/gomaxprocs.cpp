@@ -45,18 +45,18 @@ bool ask_surplus_to_stop(int n) {
   for (int i = n; i < nps; ++i) {
     p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
     pp->preempt.store(true, std::memory_order_relaxed);
-    if (take_p(pp, false) && retire_p_for_good(pp)) startm(pp, false);
+    if (take_p_in_call(pp, false) && retire_p_for_good(pp)) startm(pp, false);
   }
   return surplus_still_runs(n);
 }
 
 // Asks the surplus Ps to stop and waits for that, but no longer than a time slice: a goroutine that calls nothing
 // cannot be stopped.
-void stop_surplus(int n) {
+void stop_surplus(caller& who, int n) {
   const std::int64_t until = nanotime() + kForcePreemptNs;
   for (;;) {
     if (const visit inside; !inside.welcome || !ask_surplus_to_stop(n) || nanotime() >= until) return;
-    yield();
+    who.mp = yield_m(who.mp, who.gp);
   }
 }
 
@@ -163,7 +163,7 @@ int gomaxprocs() { return rt::sched.gomaxprocs.load(std::memory_order_relaxed); 
 
 int gomaxprocs(int n) {
   using namespace rt;
-  const caller who = enter();
+  entry who;
   static core_lock changing;
   const int before = sched.gomaxprocs.load(std::memory_order_relaxed);
   if (n < 1 || !sched.active.load(std::memory_order_acquire)) return before;
@@ -174,7 +174,7 @@ int gomaxprocs(int n) {
     lock_guard hold(changing);
     start_ps(n);
   }
-  if (n < before && who.mp) stop_surplus(n);
+  if (n < before && who.mp) stop_surplus(who, n);
   wakep_foreign();
   return before;
 }

@@ -24,20 +24,36 @@ std::atomic<std::uint32_t> next_token{0};
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
   if (left_behind(mp->run)) return nullptr;
-  if (!surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
+  if (old && !surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
     if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
     return old;
   }
   return mp->pinned.load(std::memory_order_relaxed) ? take_p_on_cpu(*mp->c) : nullptr;
 }
 
-[[gnu::noinline]] void exitsyscall_slow(m* mp) {
+// A goroutine that makes one short call after the other must let others run too.
+[[gnu::noinline]] m* yield_after_syscall(m* mp) {
+  const int saved_errno = errno;
+  mp->held->preemptions.add(1);
+  mp = yield_m(mp, mp->curg);
+  set_errno(saved_errno);
+  return mp;
+}
+
+[[gnu::noinline]] void make_ready_to_block(m* mp) {
+  if (sched.tier == assist::off) return wake_sysmon();
+  request_m(*mp->c, nullptr, false);  // one sleeping M here, to take over
+}
+
+}  // namespace
+
+m* regain_p(m* mp) {
   const int saved_errno = errno;
   g* const gp = mp->curg;
   const std::uint64_t blocked = ticks_to_ns(cputicks() - mp->blocked_ticks.load(std::memory_order_relaxed));
   p* const old = mp->held;
   mp->held = nullptr;
-  mp->in_syscall = false;
+  no_stray(mp);
   if (p* pp = find_p(mp, old)) {
     sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
     acquirep(mp, pp);
@@ -45,9 +61,8 @@ p* find_p(m* mp, p* old) {
     if (!left_behind(mp->run)) {
       pp->blocked.record(blocked);
       pp->handoff_ticks.store(0, std::memory_order_relaxed);
-      gp->status.store(g_status::running, std::memory_order_relaxed);
       set_errno(saved_errno);
-      return;
+      return mp;
     }
   }
   gp->status.store(g_status::runnable, std::memory_order_relaxed);
@@ -56,46 +71,18 @@ p* find_p(m* mp, p* old) {
   mp = switch_to(mp, gp, &mp->g0);
   mp->held->blocked.record(blocked);
   set_errno(saved_errno);
+  return mp;
 }
 
-// A goroutine that makes one short call after the other must let others run too.
-[[gnu::noinline]] void yield_after_syscall(m* mp) {
-  const int saved_errno = errno;
-  mp->held->preemptions.add(1);
-  yield_m(mp, mp->curg);
-  set_errno(saved_errno);
-}
-
-[[gnu::noinline]] void make_ready_to_block(m* mp) {
-  if (sched.tier == assist::off) {
-    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
-    return;
-  }
-  cpu& c = *mp->c;
-  // The sentinel makes no threads: have one sleeping M here to take over.
-  if (c.idle_ms.empty()) {
-    if (mp->lockedg)
-      request_m(c, nullptr, false);
-    else
-      newm(c, nullptr, false);
-  }
-  arm_sentinel(c);
-}
-
-}  // namespace
-
-bool take_p(p* pp, bool same_cpu) {
-  m* const victim = pp->owner.load(std::memory_order_acquire);
-  if (!victim || !victim->claim.away()) return false;
-  const std::uint32_t sequence = victim->claim.sequence();
-  // The M may have gone off with another P since: what it published before it left is checked by the sequence number.
-  if (victim->syscall_p.load(std::memory_order_acquire) != pp) return false;
+bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
   sched.gate.begin_busy();  // the M counts as blocked, before it can come back
   const std::uint64_t now = cputicks();
   victim->blocked_ticks.store(now, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const bool exclusive = same_cpu && victim->pinned.load(std::memory_order_relaxed);
-  if (victim->claim.take(sequence, token, exclusive) != p_claim<>::result::taken) {
+  // What is asked of pp may be about an M that has another one by now.
+  const auto still = [&] { return victim->left_with.load(std::memory_order_relaxed) == pp; };
+  if (victim->claim.take(seen, token, exclusive, still) != p_claim<>::result::taken) {
     sched.gate.settle();  // its P is busy, so this was not the last
     return false;
   }
@@ -105,11 +92,18 @@ bool take_p(p* pp, bool same_cpu) {
   return true;
 }
 
+bool take_p_in_call(p* pp, bool same_cpu) {
+  m* const victim = pp->owner.load(std::memory_order_acquire);
+  if (!victim) return false;
+  const whereabouts seen = victim->claim.look();
+  return seen.at == place::call && take_p(pp, victim, seen, same_cpu);
+}
+
 p* take_p_on_cpu(cpu& c) {
   const int n = c.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
     p* const pp = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
-    if (!surplus(pp) && take_p(pp, true)) return pp;
+    if (!surplus(pp) && take_p_in_call(pp, true)) return pp;
   }
   return nullptr;
 }
@@ -126,26 +120,26 @@ namespace weft::detail {
 using namespace weft::rt;
 
 bool entersyscall() noexcept {
-  m* const mp = this_m();
-  if (!mp || mp->in_syscall) return false;
-  mp->in_syscall = true;
+  m* mp = this_m();
+  if (!mp || mp->claim.self() != place::user) return false;
+  if (!mp->claim.enter()) [[unlikely]]
+    mp = regain_p(mp);
   mp->curg->status.store(g_status::syscall, std::memory_order_relaxed);
-  const cpu& c = *mp->c;
-  if (c.armed.load(std::memory_order_relaxed) == 0 || c.idle_ms.empty()) [[unlikely]]
+  if (sched.tier == assist::off ? sched.sysmon_asleep.load(std::memory_order_relaxed) : mp->c->idle_ms.empty())
+      [[unlikely]]
     make_ready_to_block(mp);
-  mp->syscall_p.store(mp->held, std::memory_order_relaxed);
   mp->claim.leave();
   return true;
 }
 
 void exitsyscall() noexcept {
-  m* const mp = this_m();
+  m* mp = this_m();
   if (!mp->claim.enter()) [[unlikely]]
-    return exitsyscall_slow(mp);
-  mp->in_syscall = false;
+    mp = regain_p(mp);
   mp->curg->status.store(g_status::running, std::memory_order_relaxed);
   if (mp->held->preempt.load(std::memory_order_relaxed)) [[unlikely]]
-    yield_after_syscall(mp);
+    mp = yield_after_syscall(mp);
+  mp->claim.to_user();
 }
 
 }  // namespace weft::detail

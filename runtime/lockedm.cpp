@@ -35,7 +35,8 @@ void start_lockedm(m* mp, g* gp) {
 namespace weft {
 
 void lock_os_thread() {
-  rt::m* const mp = rt::enter_nopark().mp;
+  const rt::entry who(rt::no_park);
+  rt::m* const mp = who.mp;
   if (!mp) return;
   ++mp->lock_count;
   mp->lockedg = mp->curg;
@@ -44,7 +45,8 @@ void lock_os_thread() {
 }
 
 void unlock_os_thread() {
-  rt::m* const mp = rt::enter_nopark().mp;
+  const rt::entry who(rt::no_park);
+  rt::m* const mp = who.mp;
   if (!mp || mp->lock_count == 0 || --mp->lock_count > 0) return;
   mp->lockedg = nullptr;
   mp->curg->lockedm = nullptr;

@@ -33,7 +33,7 @@ enum class after_switch : std::uint8_t {
 };
 
 /// What an M is told through its note.
-enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2 };
+enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2, kWakeToGoOn = 3 };
 
 // The C++ runtime's per-thread exception state (Itanium ABI 2.2.2), which each goroutine has of its own.
 struct eh_globals {
@@ -49,7 +49,7 @@ struct m {
   std::atomic<std::uint32_t> idle_link{0};  // in an idle_stack
   cpu* c = nullptr;                         // where it is pinned; changed by others only while it sleeps
   pthread_t thread{};
-  int tid = 0;
+  std::atomic<int> tid{0};
 
   // The switch path; this M's alone.
   p* held = nullptr;                     // its P
@@ -61,7 +61,6 @@ struct m {
   stack* dead_stack = nullptr;  // for after_switch::drop_stack
   after_switch after = after_switch::nothing;
   bool through_scheduler = false;  // never switch goroutine to goroutine: lockedg, m0
-  bool in_syscall = false;         // between entersyscall() and exitsyscall()
   bool spinning = false;
   bool woken_to_spin = false;  // by a wakep(), and has not found anything since
   bool is_m0 = false;
@@ -77,8 +76,9 @@ struct m {
   // Between Ms.
   alignas(64) p_claim<> claim;
   std::atomic<bool> pinned{false};              // so that it never runs at the same time as others of its CPU
-  std::atomic<p*> syscall_p{nullptr};           // the P it left with
+  std::atomic<p*> left_with{nullptr};           // its P, while it is not in the runtime
   std::atomic<std::uint64_t> blocked_ticks{0};  // when that P was taken
+  std::atomic<bool> stray{false};               // it may run user code without a P
   note wake;
   p* next_p = nullptr;  // given with kWakeWithP
   bool next_spinning = false;
@@ -96,7 +96,7 @@ struct m {
     curg = previous = next_g = nullptr;
     lockedg.store(nullptr, std::memory_order_relaxed);
     after = after_switch::nothing;
-    through_scheduler = in_syscall = spinning = woken_to_spin = is_m0 = ran_main = false;
+    through_scheduler = spinning = woken_to_spin = is_m0 = ran_main = false;
     next_inherits = next_spinning = dead = zombie = false;
     lock_count = 0;
     next_p = nullptr;

@@ -15,7 +15,7 @@ constexpr int kSpinRounds = 4, kSpinPauses = 30;  // Go's; 4 us here
 
 class mutex_waiter {
  public:
-  explicit mutex_waiter(sema& s) : who_(enter_nopark()), sema_(s) {}
+  explicit mutex_waiter(sema& s) : sema_(s) {}
 
   // A holder that runs on another P may be done soon. With idle or searching Ps instead, or work at hand, it pays to
   // let go of the CPU.
@@ -32,12 +32,11 @@ class mutex_waiter {
     if (!again) since_ = nanotime();
     sem_acquire(who_, sema_, self_, again, wait_reason::mutex_lock);
     sema_.woken_run.store(0, std::memory_order_relaxed);
-    who_ = enter_nopark();
   }
   bool starved() const { return nanotime() - since_ > kStarvingNs; }
 
  private:
-  caller who_;
+  entry who_{no_park};
   sema& sema_;
   waiter self_;
   std::int64_t since_ = 0;  // nanotime() when it began to wait
@@ -48,7 +47,7 @@ class mutex_waiter {
 
 namespace weft {
 
-void detail::scheduling_point() { rt::enter(); }
+void detail::scheduling_point() { const rt::entry here; }
 
 void mutex::lock_slow() {
   rt::mutex_waiter self(sema_);

@@ -9,7 +9,7 @@
 namespace weft {
 
 bool once::begin() {
-  const rt::caller who = rt::enter();
+  rt::entry who;
   list_.lock.lock();
   const bool first = state_.load(std::memory_order_relaxed) == kFresh;
   if (first) state_.store(kRunning, std::memory_order_relaxed);
@@ -25,13 +25,14 @@ bool once::begin() {
 }
 
 void once::end() noexcept {
+  const rt::entry who(rt::no_park);
   rt::wake_list woken;
   {
     const rt::lock_guard hold(list_.lock);
     state_.store(kDone, std::memory_order_release);
     woken.add_all(list_.waiters);
   }
-  woken.ready_all(rt::enter_nopark());
+  woken.ready_all(who);
 }
 
 }  // namespace weft

@@ -144,7 +144,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 void on_quit(int) {
   const int saved = errno;
   sched.dump_wanted.store(true, std::memory_order_release);
-  wake_sysmon();
+  wake_template_thread();
   errno = saved;
 }
 
@@ -173,7 +173,8 @@ void wait_for_panics() {
   const std::uint32_t run = this_m()->run;
   if (!find_panic([run](const panic& p) { return p.gp->run == run; })) return;
   main_waits_since.store(nanotime(), std::memory_order_relaxed);
-  park_forever(enter(), wait_reason::panic_wait);
+  entry who;
+  park_forever(who, wait_reason::panic_wait);
 }
 
 void lose_patience_with_panics() {

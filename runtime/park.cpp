@@ -42,16 +42,25 @@ void sample_ready(p* pp, g* gp) {
 }
 
 // The rare half of enter(): this goroutine has had its time slice, or must go on unwinding.
-caller enter_slow(m* mp) {
+m* enter_slow(m* mp) {
   g* const gp = mp->curg;
-  if (gp == &mp->g0) return {mp, gp};  // a timer's function is started: the scheduler itself never yields
+  if (gp == &mp->g0) return mp;  // a timer's function is started: the scheduler itself never yields
   if (left_behind(mp->run)) abandon(mp);
   if (gp->goexiting && std::uncaught_exceptions() == 0) throw goexit_signal{};
   if (mp->held->preempt.load(std::memory_order_relaxed)) {
     mp->held->preemptions.add(1);
-    yield_m(mp, gp);
+    mp = yield_m(mp, gp);
   }
-  return {this_m(), gp};
+  return mp;
+}
+
+void entry::slow() {
+  try {
+    mp = enter_slow(mp);
+  } catch (...) {
+    if (outermost_) this_m()->claim.to_user();
+    throw;
+  }
 }
 
 // The set lies on the stack of the goroutine that waits. That one takes each of these locks before it returns, but for
@@ -61,7 +70,7 @@ void unlock_all(const lock_set& set) {
   for (std::size_t n = set.n; n > 0; --n) (*lock++)->unlock();
 }
 
-void park_all(caller who, const lock_set& set, wait_reason reason) {
+void park_all(caller& who, const lock_set& set, wait_reason reason) {
   if (!who.mp) {
     prepare_to_park(who.gp, reason);
     unlock_all(set);
@@ -77,7 +86,7 @@ void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) {
   foreign_park(gp);
 }
 
-void park_forever(caller who, wait_reason reason) {
+void park_forever(caller& who, wait_reason reason) {
   for (;;) {
     if (who.mp) {
       park_m(who, nullptr, after_switch::nothing, reason);
@@ -146,27 +155,24 @@ m* finish_switch(boost::context::detail::transfer_t arrived) {
   return mp;
 }
 
-void yield_m(m* mp, g* gp) {
+m* yield_m(m* mp, g* gp) {
   p* const pp = mp->held;
   const bool preempted = pp->preempt.load(std::memory_order_relaxed);
   note_ready(pp, gp, ready_cause::requeued);
   mp->after = preempted ? after_switch::requeue_global : after_switch::requeue;
   g* const next = next_local(mp);
-  if (next) {
-    switch_to(mp, gp, next);
-    return;
-  }
+  if (next) return switch_to(mp, gp, next);
   // With nothing local left, the goroutines in the global queue come first.
   const bool others_wait = sched.global_size.load(std::memory_order_relaxed) != 0;
   const bool alone = pp->switches_left.load(std::memory_order_relaxed) > 0 && !preempted && !mp->next_g &&
                      (!mp->through_scheduler || pp->runq.empty()) && !others_wait;
   if (!alone) {
     if (others_wait && pp->runq.empty()) mp->after = after_switch::requeue_global;
-    switch_to(mp, gp, &mp->g0);
-    return;
+    return switch_to(mp, gp, &mp->g0);
   }
   mp->after = after_switch::nothing;
   begin_run(pp, gp, true);
+  return mp;
 }
 
 }  // namespace weft::rt
@@ -174,9 +180,11 @@ void yield_m(m* mp, g* gp) {
 namespace weft {
 
 void yield() {
-  const rt::caller who = rt::enter();
-  if (who.mp) return rt::yield_m(who.mp, who.gp);
-  sched_yield();
+  rt::entry who;
+  if (who.mp)
+    who.mp = rt::yield_m(who.mp, who.gp);
+  else
+    sched_yield();
 }
 
 }  // namespace weft

@@ -15,34 +15,84 @@ struct caller {
   g* gp;
 };
 
-caller enter_slow(m* mp);
+/// A goroutine's P was taken while it ran user code: gets one, or parks until there is one. Returns the M it is on
+/// then.
+m* regain_p(m* mp);
+m* enter_slow(m* mp);
 void sample_ready(p* pp, g* gp);
 void ready_slow(g* gp);
 void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) WEFT_RELEASE(lock);
 
-/// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
-inline caller enter() {
+/// For operations that neither park nor throw (unlock, done, release).
+struct no_park_t {};
+constexpr no_park_t no_park;
+
+/// A call's stay in the runtime: from here to the end of the scope nobody takes the P from the M (claim.h), which may
+/// be another one at the end: whoever parks on behalf of an entry updates it. Every public operation begins with one,
+/// before it takes a lock; one in a callback of another operation (an element's move) changes nothing.
+class entry : public caller {
+ public:
+  /// For operations that may park: also the cooperative preemption point, and where a swallowed goexit() goes on.
+  entry() {
+    enter();
+    if (!mp) return;
+    if (mp->held->preempt.load(std::memory_order_relaxed) || gp->goexiting) [[unlikely]]
+      slow();
+  }
+  explicit entry(no_park_t) { enter(); }
+  entry(const entry&) = delete;
+  entry& operator=(const entry&) = delete;
+  ~entry() {
+    if (!outermost_) return;
+    if (!mp) __builtin_unreachable();  // g++ 12 warns of a null pointer else
+    if constexpr (kSanitized)
+      if (mp != this_m()) __builtin_trap();
+    mp->claim.to_user();
+  }
+
+ private:
+  [[gnu::always_inline]] void enter() {
+    mp = this_m();
+    const place at = mp ? mp->claim.self() : place::call;
+    outermost_ = at == place::user;
+    if (at == place::user) [[likely]] {
+      if (!mp->claim.enter()) [[unlikely]]
+        mp = regain_p(mp);
+    } else if (at == place::call) {
+      mp = nullptr;
+      gp = foreign_g();
+      return;
+    }
+    gp = mp->curg;
+  }
+  // enter_slow() may throw, and then there is no destructor to leave.
+  void slow();
+
+  bool outermost_;
+};
+
+/// What a goroutine's own code has finished, or a thread that may be an M on g0, inside already.
+inline m* enter_again() {
   m* const mp = this_m();
-  if (!mp || mp->in_syscall) [[unlikely]]
-    return {nullptr, foreign_g()};
-  if (mp->held->preempt.load(std::memory_order_relaxed) || mp->curg->goexiting) [[unlikely]]
-    return enter_slow(mp);
-  return {mp, mp->curg};
+  return mp->claim.enter() ? mp : regain_p(mp);
 }
 
-/// For operations that neither park nor throw (unlock, done, release).
-inline caller enter_nopark() {
-  m* const mp = this_m();
-  if (!mp || mp->in_syscall) [[unlikely]]
-    return {nullptr, foreign_g()};
-  return {mp, mp->curg};
-}
+/// A lock of an object that threads of all kinds share, for operations that do no more than that.
+class WEFT_SCOPED_CAPABILITY entered_lock {
+ public:
+  explicit entered_lock(core_lock& lock) WEFT_ACQUIRE(lock) : hold_(lock) {}
+  ~entered_lock() WEFT_RELEASE() {}
+
+ private:
+  entry who_{no_park};
+  lock_guard<core_lock> hold_;
+};
 
 /// For what any thread may do, also an M on g0, and what neither parks nor throws: stopping, starting and running
-/// timers.
+/// timers. Inside the runtime.
 inline caller any_caller() {
   m* const mp = this_m();
-  return {mp && mp->held && !mp->in_syscall && !left_behind(mp->run) ? mp : nullptr, nullptr};
+  return {mp && mp->held && mp->claim.self() == place::runtime && !left_behind(mp->run) ? mp : nullptr, nullptr};
 }
 
 inline void prepare_to_park(g* gp, wait_reason reason) {
@@ -51,17 +101,17 @@ inline void prepare_to_park(g* gp, wait_reason reason) {
   gp->status.store(g_status::waiting, std::memory_order_relaxed);
 }
 
-inline void park_m(caller who, core_lock* lock, after_switch after, wait_reason reason) {
+inline void park_m(caller& who, core_lock* lock, after_switch after, wait_reason reason) {
   prepare_to_park(who.gp, reason);
   who.mp->after = after;
   who.mp->unlock = lock;
   g* const next = next_local(who.mp);
-  switch_to(who.mp, who.gp, next ? next : &who.mp->g0);
+  who.mp = switch_to(who.mp, who.gp, next ? next : &who.mp->g0);
 }
 
 /// Parks the caller; `lock`, under which it has queued itself, is released once its context is saved:
 /// not analysed, since whoever runs next does that.
-inline void park(caller who, core_lock& lock, wait_reason reason) WEFT_RELEASE(lock) WEFT_NO_THREAD_SAFETY_ANALYSIS {
+inline void park(caller& who, core_lock& lock, wait_reason reason) WEFT_RELEASE(lock) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   if (!who.mp) [[unlikely]]
     return foreign_park_on(who.gp, lock, reason);
   park_m(who, &lock, after_switch::unlock, reason);
@@ -74,7 +124,7 @@ struct lock_set {
 };
 void unlock_all(const lock_set& set) WEFT_NO_THREAD_SAFETY_ANALYSIS;  // the analysis knows no sets of locks
 /// As park(), with several locks.
-void park_all(caller who, const lock_set& set, wait_reason reason);
+void park_all(caller& who, const lock_set& set, wait_reason reason);
 
 /// Wakes gp when its time is up, unless somebody else has: the waiters of gp share `race`.
 struct time_limit : heap_timer {
@@ -86,17 +136,17 @@ struct time_limit : heap_timer {
 
 /// Parks the caller, whose waiter w is in the race of `limit`, until it is woken (true) or `when` has come (false);
 /// `lock`, under which w can be found, is released meanwhile and not held afterwards.
-bool park_limited(caller who, core_lock& lock, const waiter& w, time_limit& limit, std::int64_t when,
+bool park_limited(caller& who, core_lock& lock, const waiter& w, time_limit& limit, std::int64_t when,
                   wait_reason reason) WEFT_RELEASE(lock) WEFT_NO_THREAD_SAFETY_ANALYSIS;
 
 /// Queues the caller in `queue` as w and parks it; `lock`, which guards the queue, is released meanwhile and not held
 /// afterwards. True: it was woken; false: the time is up (kNever: never), and w is in no queue any more. Whoever wakes
 /// the queue's waiters finds them with take_first_present().
-bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason)
+bool park_until(caller& who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason)
     WEFT_RELEASE(lock);
 
 /// Parks it for ever (nil channels).
-[[noreturn]] void park_forever(caller who, wait_reason reason);
+[[noreturn]] void park_forever(caller& who, wait_reason reason);
 
 /// Notes that gp has become runnable, and when, if this time is sampled.
 inline void note_ready(p* pp, g* gp, ready_cause cause) {
@@ -131,12 +181,13 @@ inline waiter* take_first_present(wait_queue& q) {
 class wake_list : public taken_waiters<waiter> {
  public:
   /// No lock may be held.
-  void ready_all(caller who) const {
-    wake_all([who](waiter* w) { ready(who, w->g); });
+  void ready_all(const caller& who) const {
+    wake_all([&who](waiter* w) { ready(who, w->g); });
   }
 };
 
-/// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice).
-void yield_m(m* mp, g* gp);
+/// The caller's goroutine goes to the tail of its queue (to the global one if it has had its time slice). Returns the M
+/// that it is on afterwards.
+m* yield_m(m* mp, g* gp);
 
 }  // namespace weft::rt

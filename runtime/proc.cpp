@@ -94,11 +94,12 @@ m* end_goroutine(m* mp) {
   m* mp = finish_switch(arrived);
   for (;;) {
     g* const gp = mp->curg;
+    mp->claim.to_user();
     run_closure(gp);
     gp->goexiting = false;  // all unwound: destructors of locals may call anything
     destroy_locals(gp->locals);
     free_closure(gp);
-    mp = end_goroutine(this_m());
+    mp = end_goroutine(enter_again());
   }
 }
 
@@ -166,7 +167,7 @@ namespace weft::detail {
 using namespace weft::rt;
 
 new_goroutine newproc(const go_options& options, std::size_t size, std::size_t align) {
-  const caller who = enter();
+  const entry who;
   const std::uint32_t run = who.mp ? who.mp->run : sched.run.load(std::memory_order_acquire);  // before `active`
   if (!sched.active.load(std::memory_order_acquire)) throw error("go: no run() is active");
   if (options.stack_size != 0 && (options.stack_size < kMinStackSize || options.stack_size > kMaxStackSize))
@@ -191,12 +192,13 @@ new_goroutine newproc(const go_options& options, std::size_t size, std::size_t a
 }
 
 void newproc_abort(goroutine* gp) noexcept {
+  const entry who(no_park);
   free_closure(gp);
   gfput(nullptr, gp);
 }
 
 void newproc_start(goroutine* gp, closure_fn fn) noexcept {
-  const caller who = enter_nopark();
+  const entry who(no_park);
   gp->fn = fn;
   gp->goexiting = gp->is_main = false;
   gp->locals = nullptr;
@@ -215,7 +217,7 @@ void newproc_start(goroutine* gp, closure_fn fn) noexcept {
 }
 
 void* goroutine_local_get(const void* key, void* (*create)(), void (*destroy)(void*)) {
-  g* const gp = enter_nopark().gp;
+  g* const gp = entry(no_park).gp;  // its own locals need no P, and create() may do anything
   for (auto* local = static_cast<local_value*>(gp->locals); local; local = local->next)
     if (local->key == key) return local->value;
   auto owner = std::make_unique<local_value>();
@@ -229,9 +231,11 @@ void* goroutine_local_get(const void* key, void* (*create)(), void (*destroy)(vo
 namespace weft {
 
 void goexit() {
-  const rt::caller who = rt::enter_nopark();
-  if (!who.mp) throw error("goexit: not in a goroutine");
-  who.gp->goexiting = true;
+  {
+    const rt::entry who(rt::no_park);
+    if (!who.mp) throw error("goexit: not in a goroutine");
+    who.gp->goexiting = true;
+  }
   throw rt::goexit_signal{};
 }
 
@@ -241,13 +245,13 @@ std::uint64_t current_goroutine_id() {
 }
 
 int current_p() {
-  const rt::m* const mp = rt::this_m();
-  return mp && !mp->in_syscall ? mp->held->id : -1;
+  const rt::entry who(rt::no_park);
+  return who.mp ? who.mp->held->id : -1;
 }
 
 int current_node() {
-  const rt::m* const mp = rt::this_m();
-  return mp && !mp->in_syscall ? mp->held->node : -1;
+  const rt::entry who(rt::no_park);
+  return who.mp ? who.mp->held->node : -1;
 }
 
 int num_goroutine() { return rt::read_goroutine_count(); }

@@ -19,6 +19,8 @@ void runqput(p* pp, g* gp);
 // globq.cpp: the global queue.
 void globrunqput(g* gp);
 void globrunqput_batch(std::span<g* const> gs);
+bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is over
+g* globrunqget_bound();
 /// One that a thread without a P has started.
 void globrunqput_new(g* gp);
 /// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
@@ -72,7 +74,7 @@ void destroy_thread_locals(void*& head);
 bool newm(cpu& c, p* pp, bool spinning);
 /// Has the template thread make one.
 void request_m(cpu& c, p* pp, bool spinning);
-/// What the template thread (sysmon) does about it.
+/// What the template thread does about it.
 void serve_m_requests();
 m* make_m();           // under newm_lock; null: no memory
 void become_m(m* mp);  // the calling thread
@@ -83,12 +85,28 @@ bool pin_thread(int tid, const cpu& c);  // tid 0: the calling one; false: refus
 void stop_ms();
 
 // handoff.cpp: taking a P back from an M that has blocked.
-/// Takes pp from its M if that is away in a blocking call; true: the caller has pp now.
-bool take_p(p* pp, bool same_cpu);
+/// Takes pp from `victim` if that is still where it was seen; true: the caller has pp now.
+bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu);
+/// Takes pp from its M if that is away in an announced call.
+bool take_p_in_call(p* pp, bool same_cpu);
 /// For a returning M: a P of its CPU, from an M that is away; null: none.
 p* take_p_on_cpu(cpu& c);
 /// A goroutine runs on pp again, which was taken at `taken`.
 void note_handoff(p* pp, std::uint64_t taken);
+
+// preempt.cpp
+void install_preemption();
+void remove_preemption();
+/// Takes pp from the M that runs user code with it, hands it on, and has the M stopped. False: it runs none.
+bool preempt_p(p* pp);
+/// take_p() for an M that runs user code, or has blocked there without a word.
+bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu);
+/// mp has found out.
+void no_stray(m* mp);
+/// Lets all Ms that are parked in mid-code go on without a P.
+void free_bound();
+/// Stops the Ms that run user code without a P.
+void stop_strays();
 
 // sentinel.cpp
 void arm_sentinel(cpu& c);
@@ -99,6 +117,14 @@ void stop_sentinels();
 void start_sysmon();
 void stop_sysmon();
 void wake_sysmon();
+void trace_if_wanted();  // by the template thread
+
+// template_thread.cpp
+void start_template_thread();
+void stop_template_thread();
+void wake_template_thread();
+bool is_template_thread();
+bool template_thread_is_stuck();
 
 // timers.cpp
 void run_timers(timer_heap& heap, std::int64_t now);  // those that are due
@@ -146,7 +172,7 @@ void wait_for_panics();
 void lose_patience_with_panics();
 /// If the process is dying of a panic elsewhere, waits for that.
 void wait_if_dying();
-void dump_if_wanted();  // SIGQUIT came: by sysmon
+void dump_if_wanted();  // SIGQUIT came: by the template thread
 void give_signal_stack(m* mp);
 void take_signal_stack(m* mp);
 

@@ -62,6 +62,7 @@ void set_up_cpus(const numa::topology& machine, bool pin) {
     c.idle_ms.reset();
     c.nps.store(0, std::memory_order_relaxed);
     c.sentinel_failed = false;
+    c.armed.store(0, std::memory_order_relaxed);
   }
   std::erase(retired, nullptr);
 }
@@ -97,6 +98,7 @@ void set_up(settings& wanted) {
   sched.baseline_threads = std::max(kThreadsAtStart - 1, kSanitizerThreads);
   sched.gate.reset();
   sched.wake_backoff.store(0);
+  sched.nstrays.store(0);
   sched.nidle_ms.store(0);
   sched.nms.store(0);
   sched.nms_ever.store(0);
@@ -119,10 +121,10 @@ struct main_call {
 void main_returned() {
   wait_for_panics();
   wait_if_dying();
+  m* const mp = enter_again();
   sched.active.store(false, std::memory_order_seq_cst);
   sched.main_done.store(true, std::memory_order_seq_cst);
   sched.run.fetch_add(1, std::memory_order_seq_cst);
-  m* const mp = this_m();
   mp->ran_main = true;
   mp->through_scheduler = true;  // not to the next goroutine: this M leaves
 }
@@ -154,10 +156,14 @@ void start_main(m* m0, const settings& wanted, main_call call) {
 
 void drop_global_queue() {
   while (sched.global.size() > 0) discard(sched.global.pop());
+  sched.first_bound.store(nullptr, std::memory_order_relaxed);
+  sched.last_bound = nullptr;  // their Ms go on without us
   sched.global_size.store(0, std::memory_order_relaxed);
 }
 
 void take_down(m* m0) {
+  free_bound();  // what they hold may be waited for
+  stop_template_thread();
   stop_sysmon();
   stop_sentinels();
   stop_ms();
@@ -224,10 +230,13 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   sched.m0 = m0;
   sched.nms.store(1);
   install_handlers();
+  install_preemption();
   start_main(m0, wanted, {main_fn, argument});
+  start_template_thread();
   start_sysmon();
   schedule(m0);
   take_down(m0);
+  remove_preemption();
   restore_handlers();
   delete m0;
   sched.m0 = nullptr;

@@ -40,6 +40,8 @@ struct cpu {
   alignas(64) std::atomic<std::uint32_t> armed{0};
   pthread_t sentinel{};
   std::atomic<bool> has_sentinel{false};
+  std::atomic<std::uint32_t> sentinel_number{0};  // of the one that is to look
+  std::atomic<int> visiting{0};  // sentinels that look around: this one, and one of the last run() that ends
   note sentinel_verdict;         // of the new thread: kIdleClass or kNoIdleClass
   bool sentinel_failed = false;  // the template thread's
   std::atomic<bool> wants_sentinel{false};
@@ -76,6 +78,9 @@ struct scheduler {
   // The global queue.
   alignas(64) core_lock lock;
   g_ring global;
+  std::atomic<g*> first_bound{nullptr};  // see globq.cpp
+  g* last_bound = nullptr;
+  bool bound_turn = false;
   std::atomic<int> global_size{0};
 
   // Ms. Numbers of dead ones are used again.
@@ -97,6 +102,7 @@ struct scheduler {
   pthread_t sysmon_thread{};
   note sysmon_note;
   std::atomic<bool> sysmon_asleep{false};
+  std::atomic<int> nstrays{0};
   std::atomic<bool> sysmon_stop{false};
   std::atomic<bool> dump_wanted{false};
 

@@ -102,7 +102,7 @@ bool try_one(caller who, const select_op* ops, std::size_t n, select_result& res
 // is exempt.
 class selecting {
  public:
-  selecting(caller who, const select_op* ops, std::size_t n)
+  selecting(entry& who, const select_op* ops, std::size_t n)
       : who_(who), ops_(ops), order_(n), locks_(n), channels_(n), waiters_(n) {
     for (std::size_t i = 0; i < n; ++i) add(i);
     shuffle();
@@ -179,7 +179,6 @@ class selecting {
     if (deadline_ != kNever) locks_[locked_.n++] = &arm_to_park(who_, limit, deadline_);
     park_all(who_, locked_, wait_reason::select);
     if (deadline_ != kNever) disarm(limit);
-    who_ = enter_nopark();
     waiter* const winner = limit.race.load(std::memory_order_acquire);
     leave_queues(winner);
     if (winner == &detail::timed_out) {
@@ -204,7 +203,7 @@ class selecting {
     }
   }
 
-  caller who_;
+  entry& who_;
   const select_op* ops_;
   std::size_t cases_ = 0;  // receives and sends on channels that are not nil
   std::size_t otherwise_ = kNone, timeout_ = kNone;
@@ -222,7 +221,7 @@ class selecting {
 namespace weft {
 
 detail::select_result detail::select_ops(const select_op* ops, std::size_t n) {
-  const rt::caller who = rt::enter();
+  rt::entry who;
   select_result result;
   if (rt::try_one(who, ops, n, result)) return result;
   return rt::selecting(who, ops, n).run();

@@ -19,7 +19,7 @@ bool take_lost_wake(sema& s) WEFT_REQUIRES(s.lock) {
 
 }  // namespace
 
-void sem_acquire(caller who, sema& s, waiter& self, bool first, wait_reason reason) {
+void sem_acquire(caller& who, sema& s, waiter& self, bool first, wait_reason reason) {
   s.lock.lock();
   const bool token = s.tokens > 0;
   if (token) --s.tokens;
@@ -36,6 +36,7 @@ void sem_acquire(caller who, sema& s, waiter& self, bool first, wait_reason reas
 }
 
 void sem_release(sema& s, bool hand_over) {
+  entry who(no_park);
   s.lock.lock();
   waiter* const w = take_first_present(s.waiters);
   if (w)
@@ -44,13 +45,13 @@ void sem_release(sema& s, bool hand_over) {
     ++s.tokens;
   s.lock.unlock();
   if (!w) return;
-  const caller who = enter_nopark();
   hand_over = hand_over && runs_next(who, w->g);
   ready(who, w->g);
-  if (hand_over) yield_m(who.mp, who.gp);
+  if (hand_over) who.mp = yield_m(who.mp, who.gp);
 }
 
 void sem_release_all(sema& s, std::uint32_t n) {
+  const entry who(no_park);
   wake_list woken;
   {
     lock_guard hold(s.lock);
@@ -61,7 +62,7 @@ void sem_release_all(sema& s, std::uint32_t n) {
     }
     s.tokens += n;
   }
-  woken.ready_all(enter_nopark());
+  woken.ready_all(who);
 }
 
 }  // namespace weft::rt

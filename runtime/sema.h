@@ -9,7 +9,7 @@ namespace weft::rt {
 using detail::sema;
 
 /// Waits for a release that nobody else has got; `first`: before all others. Go: semacquire1.
-void sem_acquire(caller who, sema& s, waiter& self, bool first, wait_reason reason);
+void sem_acquire(caller& who, sema& s, waiter& self, bool first, wait_reason reason);
 /// Wakes one that waits, or lets one through that is to come. With hand_over the caller's goroutine yields to it, which
 /// runs in what is left of the time slice. The last that is touched is the lock. Go: semrelease1.
 ///

@@ -17,7 +17,7 @@ bool semaphore::take() noexcept {
 }
 
 bool semaphore::acquire_until_ns(std::int64_t when) {
-  const rt::caller who = rt::enter();
+  rt::entry who;
   list_.lock.lock();
   if (take()) {
     list_.lock.unlock();
@@ -28,17 +28,18 @@ bool semaphore::acquire_until_ns(std::int64_t when) {
 }
 
 bool semaphore::try_acquire() {
-  rt::enter();
+  const rt::entry who;
   const rt::lock_guard hold(list_.lock);
   return take();
 }
 
 void semaphore::release() noexcept {
+  const rt::entry who(rt::no_park);
   list_.lock.lock();
   rt::waiter* const w = rt::take_first_present(list_.waiters);
   if (!w) ++count_;
   list_.lock.unlock();
-  if (w) rt::ready(rt::enter_nopark(), w->g);
+  if (w) rt::ready(who, w->g);
 }
 
 }  // namespace weft

@@ -3,19 +3,18 @@
 // (Anderson et al., 1991) and the kernel's own CMWQ.
 //
 // A SCHED_IDLE thread, pinned to a CPU and left runnable, runs exactly when nothing better wants that CPU. So when an M
-// blocks, for whatever reason, the sentinel is what runs next; it finds the M away in an announced call, takes its P,
-// and gives it to an M that sleeps on this CPU, or, if no work waits, to the idle set.
+// blocks, for whatever reason, the sentinel is what runs next. It finds the M away in an announced call, or asleep in
+// the kernel in the middle of user code (a page fault, a foreign lock, a plain read), takes its P, and gives it to an M
+// that sleeps on this CPU, or, if no work waits, to the idle set.
 //
 // It shares its CPU with the Ms, so they never run at the same time: program order is all the order that its side of
 // claim.h needs. It takes no locks (an M that is woken meanwhile would wait for a thread that cannot run) and makes no
 // threads (they would inherit its class); entersyscall() sees to it that an M sleeps here, and else it asks the
 // template thread.
 //
-// Armed while some P of its CPU is held by an M that makes blocking calls; otherwise it sleeps and costs nothing:
-//   entersyscall:  (announce) armed == 0?  ->  armed = 1, futex wake
-//   sentinel:      no P of this CPU is held, or no call was announced since the visit before last  ->  armed = 0; look
-//   once
-//                  more; futex wait while armed == 0
+// Armed while some P of its CPU is held by an M; otherwise it sleeps and costs nothing:
+//   acquirep:  the P has an owner; armed == 0?  ->  armed = 1, futex wake
+//   sentinel:  no P of this CPU is held  ->  armed = 0; look once more; futex wait while armed == 0
 // Both sides run on one CPU, so no wake-up is lost between them.
 //
 // A CPU-bound M leaves it a few visits a second (SCHED_IDLE has a weight of 3 to 1024); at one of those, an M that was
@@ -24,15 +23,16 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstring>
 
 #include "runtime/proc.h"
+#include "runtime/thread_state.h"
 
 namespace weft::rt {
 namespace {
 
-constexpr int kQuietVisits = 3;
 enum verdict : std::uint32_t { kIdleClass = 1, kNoIdleClass = 2 };
 
 // An M to take over pp; false: none sleeps here.
@@ -57,46 +57,64 @@ void pass_on(cpu& c, p* pp) {
   }
 }
 
-struct look {
-  bool held = false;        // some P of this CPU is held by an M
-  std::uint32_t calls = 0;  // changes whenever a call is announced
-};
+// The M of a P of this CPU: has it lost the CPU by blocking?
+bool take_from_blocked(p* pp, m* owner) {
+  const whereabouts seen = owner->claim.look();
+  switch (seen.at) {
+    case place::call: return take_p(pp, owner, seen, true);
+    case place::user:
+      return state_of_thread(owner->tid) == thread_state::blocked && take_p_in_user_code(pp, owner, seen, true);
+    case place::runtime: break;
+  }
+  return false;
+}
 
-look visit(cpu& c) {
-  look seen;
+// Whether some P of this CPU is held by an M.
+bool visit(cpu& c) {
+  bool held = false;
   const int n = c.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
     p* const pp = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
-    const m* const owner = pp->owner.load(std::memory_order_acquire);
+    m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) continue;
-    seen.held = true;
-    seen.calls += owner->claim.sequence() * 31 + owner->id;
-    if (owner->claim.away() && take_p(pp, true)) pass_on(c, pp);
+    held = true;
+    if (take_from_blocked(pp, owner)) pass_on(c, pp);
   }
-  return seen;
+  return held;
+}
+
+// One look, and a pause until the next. False: stop_sentinels() has been called.
+bool look_around(cpu& c, std::uint32_t number) {
+  c.visiting.fetch_add(1, std::memory_order_seq_cst);  // either stop_sentinels() sees it, or we see the new number
+  const bool over = c.sentinel_number.load(std::memory_order_seq_cst) != number;
+  bool held = false;
+  if (!over) {
+    c.armed.store(1, std::memory_order_relaxed);
+    held = visit(c);
+    if (!held) {
+      c.armed.store(0, std::memory_order_seq_cst);
+      held = visit(c);
+      if (held) c.armed.store(1, std::memory_order_relaxed);
+    }
+  }
+  c.visiting.fetch_sub(1, std::memory_order_release);
+  if (over) return false;
+  if (held)
+    sched_yield();
+  else
+    futex_wait(c.armed, 0);
+  return true;
 }
 
 void* sentinel_main(void* argument) {
   cpu& c = *static_cast<cpu*>(argument);
+  const std::uint32_t number = c.sentinel_number.load(std::memory_order_relaxed);
   prctl(PR_SET_NAME, "weft-sentinel");
   const sched_param none{};
   const bool idle_class = sched_setscheduler(0, SCHED_IDLE, &none) == 0;
   c.sentinel_verdict.post(idle_class ? kIdleClass : kNoIdleClass);
   if (!idle_class) return nullptr;
-  look before;
-  int quiet = 0;
-  while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
-    const look now = visit(c);
-    quiet = now.calls == before.calls ? quiet + 1 : 0;
-    before = now;
-    if (now.held && quiet < kQuietVisits) {
-      sched_yield();
-      continue;
-    }
-    c.armed.store(0, std::memory_order_seq_cst);
-    if (!sched.sysmon_stop.load(std::memory_order_seq_cst) && visit(c).calls == now.calls) futex_wait(c.armed, 0);
-    c.armed.store(1, std::memory_order_relaxed);
-    quiet = 0;
+  while (look_around(c, number)) {
   }
   return nullptr;
 }
@@ -131,13 +149,15 @@ bool start_sentinel(cpu& c) {
 void arm_sentinel(cpu& c) {
   c.armed.store(1, std::memory_order_seq_cst);
   if (c.has_sentinel.load(std::memory_order_acquire)) {
-    futex_wake(c.armed);
+    futex_wake(c.armed, INT_MAX);  // one of the last run() may still be there, about to end
   } else if (!c.wants_sentinel.exchange(true, std::memory_order_acq_rel)) {
-    wake_sysmon();
+    wake_template_thread();
   }
 }
 
+// Not before m0 has a second M beside it: where threads are few, goroutines come first.
 void start_wanted_sentinels() {
+  if (sched.nms.load(std::memory_order_relaxed) <= 1) return;
   for (const auto& c : sched.cpus)
     if (c->wants_sentinel.load(std::memory_order_acquire) && !c->has_sentinel.load(std::memory_order_relaxed) &&
         !c->sentinel_failed) {
@@ -151,15 +171,15 @@ void start_wanted_sentinels() {
 void stop_sentinels() {
   for (const auto& c : sched.cpus) {
     if (!c->has_sentinel.load(std::memory_order_relaxed)) continue;
-    c->armed.store(1, std::memory_order_seq_cst);
-    futex_wake(c->armed);
-    pthread_join(c->sentinel, nullptr);
+    // Beside left-behind goroutines that compute it may not get the CPU for seconds: it ends by itself.
+    pthread_detach(c->sentinel);
+    c->sentinel_number.fetch_add(1, std::memory_order_seq_cst);
+    while (c->visiting.load(std::memory_order_seq_cst) != 0) sched_yield();
+    c->armed.store(1, std::memory_order_seq_cst);  // not before: a look that has just ended may have cleared it
+    futex_wake(c->armed, INT_MAX);
     c->has_sentinel.store(false, std::memory_order_relaxed);
   }
-  for (const auto& c : sched.cpus) {
-    c->armed.store(0, std::memory_order_relaxed);
-    c->wants_sentinel.store(false, std::memory_order_relaxed);
-  }
+  for (const auto& c : sched.cpus) c->wants_sentinel.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace weft::rt

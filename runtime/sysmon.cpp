@@ -2,9 +2,10 @@
 // The monitor thread: no P, no goroutines; what nobody else looks after in time. Go: sysmon, retake.
 //
 // Each round: takes Ps from Ms that are away in a blocking call (tier off: this is how they are found at all; tier
-// sentinel: those whose sentinel is starved); marks goroutines that have run for a slice (kForcePreemptNs); wakes an
-// idle P when work waits that nobody was woken for; makes the threads that others may not make; prints schedtrace;
-// gives back what is not used (cold stacks, idle Ms); and dumps goroutines on SIGQUIT.
+// sentinel: those whose sentinel is starved), and from those that have run a goroutine for a slice (kForcePreemptNs)
+// while others wait or timers are due; stops Ms that run without a P, and lets go on those that must (preempt.cpp);
+// wakes an idle P when work waits that nobody was woken for; gives back what is not used (cold stacks, idle Ms). It
+// takes no foreign locks: no allocation, no stdio.
 //
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
@@ -15,14 +16,19 @@
 
 #include "runtime/clock.h"
 #include "runtime/proc.h"
+#include "runtime/thread_state.h"
 
 namespace weft::rt {
 namespace {
 
 constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 1'000'000'000;
+constexpr std::int64_t kMinNap = 50 * kMicrosecond;
 constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
 constexpr int kPatientRounds = 50;
 constexpr std::size_t kScavengeAtOnce = 8192;
+
+std::atomic<bool> trace_wanted{false};
+std::atomic<std::int64_t> sysmon_started{0};
 
 struct p_watch {
   std::uint32_t schedtick = 0, call = 0;
@@ -30,11 +36,11 @@ struct p_watch {
 };
 
 struct monitor {
-  g_queue carrier;                        // see relieve()
   std::int64_t dead_look = kMillisecond;  // until the next look for a deadlock while everything sleeps
   std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
-  std::int64_t delay = 0, started = nanotime(), next_trace = 0, next_tidy = 0;
+  std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
   int idle_rounds = 0;
+  bool computing = false;  // some goroutine has run since the last round
 };
 
 std::int64_t first_delay() { return sched.tier == assist::off ? 20 * kMicrosecond : kMillisecond; }
@@ -51,19 +57,9 @@ bool retake(p* pp, const m* owner, p_watch& watch, std::int64_t now) {
   }
   const bool others_can = sched.gate.nspinning() + sched.gate.nidle() > 0;
   if (pp->runq.empty() && (others_can || !any_work()) && now - watch.call_since < kForcePreemptNs) return false;
-  if (!take_p(pp, false)) return false;
+  if (!take_p_in_call(pp, false)) return false;
   handoffp(pp);
   return true;
-}
-
-// A goroutine that computes and computes keeps its P, and cannot be stopped; what waits behind it need not stay there.
-void relieve(monitor& mon, p* pp) {
-  g* gp;
-  while (pp->runq.steal(mon.carrier, gp) == g_queue::steal_result::stolen) {
-    globrunqput(gp);
-    while ((gp = mon.carrier.get().g)) globrunqput(gp);
-  }
-  while (pp->runq.rob(gp) == g_queue::steal_result::stolen) globrunqput(gp);
 }
 
 // Busy meanwhile, for the deadlock detector: what is taken out of a heap is nowhere for a moment.
@@ -74,25 +70,37 @@ void run_others_timers(timer_heap& heap, std::int64_t now) {
   if (sched.gate.settle()) check_dead();
 }
 
-void watch_slice(monitor& mon, p* pp, p_watch& watch, std::int64_t now) {
+// Idle Ps would see to it otherwise.
+bool others_wait_for(const p* pp) {
+  if (surplus(pp)) return true;
+  return sched.gate.nidle() == 0 && (!pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0);
+}
+
+// Whether pp still runs the slice of the last round. A goroutine that has had its slice while others wait loses the P,
+// and so does one that computes while timers are due: no other P is free to run them.
+bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
   const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
     watch.schedtick = tick;
     watch.schedtick_since = now;
-  } else if (now - watch.schedtick_since >= kForcePreemptNs) {
-    pp->preempt.store(true, std::memory_order_relaxed);
-    const bool deaf = now - watch.schedtick_since >= 2 * kForcePreemptNs;
-    if (deaf && sched.gomaxprocs.load(std::memory_order_relaxed) > 1) relieve(mon, pp);
+    return false;
   }
-  // Timers are due on a P that computes, while no other P is free to run them: it is asked to, and if it does not
-  // listen, they are run here.
-  const std::int64_t due = pp->timers.first_when();
-  if (due <= now) pp->preempt.store(true, std::memory_order_relaxed);
-  run_others_timers(pp->timers, now);
+  const bool used_up = now - watch.schedtick_since >= kForcePreemptNs;
+  const bool timers_due = pp->timers.first_when() <= now;
+  if (used_up || timers_due) pp->preempt.store(true, std::memory_order_relaxed);
+  if (timers_due || (used_up && others_wait_for(pp))) preempt_p(pp);
+  return true;
+}
+
+// See preempt.cpp.
+void mind_foreign_locks(const m* owner) {
+  if (!sched.first_bound.load(std::memory_order_relaxed) || owner->claim.look().at != place::runtime) return;
+  if (state_of_thread(owner->tid) == thread_state::blocked) free_bound();
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {
   bool useful = false;
+  mon.computing = false;
   run_others_timers(foreign_heap, now);
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
@@ -100,29 +108,17 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     p_watch& watch = mon.watches[static_cast<std::size_t>(i)];
     const m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) {
-      watch = {};
+      watch.call_since = 0;
     } else {
-      watch_slice(mon, pp, watch, now);
+      const bool same_slice = watch_slice(pp, watch, now);
+      mon.computing |= same_slice;
+      if (same_slice) mind_foreign_locks(owner);
       if (owner->claim.away()) useful |= retake(pp, owner, watch, now);
     }
   }
+  if (sched.first_bound.load(std::memory_order_relaxed) && template_thread_is_stuck()) free_bound();
   if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
   return useful;
-}
-
-void trace(monitor& mon, std::int64_t now) {
-  std::string queues, ticks;
-  const int n = std::min(sched.nps.load(std::memory_order_acquire), sched.gomaxprocs.load());
-  for (int i = 0; i < n; ++i) {
-    queues += " " + std::to_string(p_at(i)->runq.size());
-    ticks += " " + std::to_string(p_at(i)->schedtick.load(std::memory_order_relaxed));
-  }
-  std::fprintf(stderr,
-               "SCHED %lldms: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=0 idlethreads=%d "
-               "runqueue=%d [%s ] schedticks=[%s ]\n",
-               static_cast<long long>((now - mon.started) / kMillisecond), sched.gomaxprocs.load(), sched.gate.nidle(),
-               sched.nms.load() + 1, sched.gate.nspinning(), sched.nidle_ms.load(), sched.global_size.load(),
-               queues.c_str(), ticks.c_str());
 }
 
 void tidy() {
@@ -147,13 +143,19 @@ void sleep_deeply(monitor& mon) {
   mon.delay = first_delay();
 }
 
+// Timers of a P whose goroutine computes are nobody's but sysmon's.
+std::int64_t nap_end(const monitor& mon) {
+  const std::int64_t now = nanotime(), usual = now + mon.delay;
+  return mon.computing ? std::clamp(next_timer(), now + kMinNap, usual) : usual;
+}
+
 void nap(monitor& mon, bool useful) {
   mon.idle_rounds = useful ? 0 : mon.idle_rounds + 1;
   if (mon.idle_rounds == 0)
     mon.delay = first_delay();
   else if (mon.idle_rounds > kPatientRounds)
     mon.delay = std::min(mon.delay * 2, kMaxDelay);
-  if (sched.sysmon_note.wait(nanotime() + mon.delay) != note::kNothing) mon.idle_rounds = 0;
+  if (sched.sysmon_note.wait(nap_end(mon)) != note::kNothing) mon.idle_rounds = 0;
 }
 
 void* sysmon_main(void*) {
@@ -169,13 +171,14 @@ void* sysmon_main(void*) {
       nap(mon, useful);
     const std::int64_t now = nanotime();
     sched.coarse_now.store(now, std::memory_order_relaxed);
-    dump_if_wanted();
     lose_patience_with_panics();
-    start_wanted_sentinels();
-    serve_m_requests();
     useful = watch_ps(mon, now);
+    stop_strays();
     if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
-      if (mon.next_trace != 0) trace(mon, now);
+      if (mon.next_trace != 0) {
+        trace_wanted.store(true, std::memory_order_release);
+        wake_template_thread();
+      }
       mon.next_trace = now + sched.debug.schedtrace_ms * kMillisecond;
     }
     if (now >= mon.next_tidy) {
@@ -188,11 +191,28 @@ void* sysmon_main(void*) {
 
 }  // namespace
 
+void trace_if_wanted() {
+  if (!trace_wanted.exchange(false, std::memory_order_acquire)) return;
+  std::string queues, ticks;
+  const int n = std::min(sched.nps.load(std::memory_order_acquire), sched.gomaxprocs.load());
+  for (int i = 0; i < n; ++i) {
+    queues += " " + std::to_string(p_at(i)->runq.size());
+    ticks += " " + std::to_string(p_at(i)->schedtick.load(std::memory_order_relaxed));
+  }
+  std::fprintf(stderr,
+               "SCHED %lldms: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=0 idlethreads=%d "
+               "runqueue=%d [%s ] schedticks=[%s ]\n",
+               static_cast<long long>((nanotime() - sysmon_started.load(std::memory_order_relaxed)) / kMillisecond),
+               sched.gomaxprocs.load(), sched.gate.nidle(), sched.nms.load() + 1, sched.gate.nspinning(),
+               sched.nidle_ms.load(), sched.global_size.load(), queues.c_str(), ticks.c_str());
+}
+
 void wake_sysmon() { sched.sysmon_note.post_if_empty(1); }
 
 void start_sysmon() {
   sched.sysmon_stop.store(false, std::memory_order_relaxed);
   sched.coarse_now.store(nanotime(), std::memory_order_relaxed);
+  sysmon_started.store(nanotime(), std::memory_order_relaxed);
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -27,7 +27,7 @@ task_group::~task_group() {
 }
 
 void task_group::enter_task() {
-  const caller who = enter();
+  entry who;
   lock_.lock();
   if (has_room()) {
     ++tasks_;
@@ -41,7 +41,7 @@ void task_group::enter_task() {
 }
 
 bool task_group::try_enter_task() {
-  enter();
+  const entry who;
   rt::lock_guard hold(lock_);
   if (!has_room()) return false;
   ++tasks_;
@@ -50,6 +50,7 @@ bool task_group::try_enter_task() {
 
 // The group may be gone as soon as the lock is free.
 void task_group::leave_task() noexcept {
+  const entry who(no_park);
   wake_list wake;
   {
     rt::lock_guard hold(lock_);
@@ -59,7 +60,7 @@ void task_group::leave_task() noexcept {
       wake.add_all(joiners_);
     }
   }
-  wake.ready_all(enter_nopark());
+  wake.ready_all(who);
 }
 
 // An exception ends here: the task has let go of it before it counts as done.
@@ -75,7 +76,7 @@ void task_group::run(body_fn call, void* f) {
 
 void task_group::fail(std::exception_ptr e) noexcept {
   {
-    rt::lock_guard hold(lock_);
+    const entered_lock hold(lock_);
     if (failure_) return;
     failure_ = e;
   }
@@ -83,7 +84,7 @@ void task_group::fail(std::exception_ptr e) noexcept {
 }
 
 void task_group::join() noexcept {
-  const caller who = enter_nopark();
+  entry who(no_park);
   lock_.lock();
   if (tasks_ == 0) return lock_.unlock();
   waiter self;
@@ -93,17 +94,18 @@ void task_group::join() noexcept {
 }
 
 void task_group::wait() {
-  enter();
+  detail::scheduling_point();
   join();
   std::exception_ptr failure;
   {
-    rt::lock_guard hold(lock_);
+    const entered_lock hold(lock_);
     failure = failure_;
   }
   if (failure) std::rethrow_exception(std::move(failure));
 }
 
 void task_group::set_limit(int n) {
+  const entry who(no_park);
   wake_list wake;
   int tasks;
   {
@@ -119,7 +121,7 @@ void task_group::set_limit(int n) {
   }
   if (tasks != 0)
     throw error("errgroup: modify limit while " + std::to_string(tasks) + " goroutines in the group are still active");
-  wake.ready_all(enter_nopark());
+  wake.ready_all(who);
 }
 
 }  // namespace weft

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ms as threads: making them, pinning them, ending them. Go: newm, templateThread, mexit, checkmcount.
 //
-// A new thread inherits its maker's signal mask, namespaces, and more. So a thread is made only by one that has nothing
-// of its own: not by a goroutine that is locked to its thread, not by a foreign thread, not by the sentinel; for those
-// the template thread (sysmon) does it. Signals are blocked while a thread is made, until it has its signal stack.
+// A new thread inherits its maker's signal mask, namespaces, and more, and making it takes foreign locks. So only the
+// template thread does it, and others ask it to (request_m). Signals are blocked meanwhile, until the thread has its
+// signal stack.
 //
 // Idle Ms end after a while, but for a few on each CPU (retire_idle_ms, by sysmon). Their structs are used again.
 #include <cxxabi.h>
@@ -185,8 +185,8 @@ void cease_to_be_m(m* mp) {
 }
 
 bool newm(cpu& c, p* pp, bool spinning) {
-  lock_guard making(sched.newm_lock);
   const m* const self = this_m();
+  lock_guard making(sched.newm_lock);
   const std::uint32_t run = self ? self->run : sched.run.load(std::memory_order_acquire);
   if (left_behind(run) || !sched.active.load(std::memory_order_acquire)) return false;
   if (sched.nms.load(std::memory_order_relaxed) >= sched.debug.max_ms) too_many_ms();
@@ -211,7 +211,7 @@ void request_m(cpu& c, p* pp, bool spinning) {
     pp->wants_m.store(spinning ? 2 : 1, std::memory_order_release);
   else
     c.wants_m.store(true, std::memory_order_release);
-  wake_sysmon();
+  wake_template_thread();
 }
 
 void serve_m_requests() {
@@ -253,7 +253,7 @@ void stop_ms() {
     for (int i = 0; i < n; ++i) {
       p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
       pp->preempt.store(true, std::memory_order_relaxed);
-      take_p(pp, false);  // an M in a blocking call finds at its end that it has nothing to come back to
+      take_p_in_call(pp, false);  // an M in a blocking call finds at its end that it has nothing to come back to
     }
     lock_guard hold(sched.lock);
     for (int i = 0; i < n; ++i) {
@@ -265,9 +265,10 @@ void stop_ms() {
     for (std::uint32_t id = 0; id < ms; ++id) {
       m* const mp = sched.allm[id].load(std::memory_order_acquire);
       if (!mp || mp->dead || mp == sched.m0) continue;
-      if (mp->claim.away() && mp->claim.taken()) mp->zombie = true;
+      if (mp->claim.taken()) mp->zombie = true;
       if (mp->zombie) {
         pthread_detach(mp->thread);
+        mp->wake.post_if_empty(kWakeToLook);                       // it may be parked in a signal handler
         sched.allm[id].store(nullptr, std::memory_order_relaxed);  // it frees itself
         continue;
       }

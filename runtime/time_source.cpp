@@ -92,13 +92,13 @@ hchan* time_chan_make(std::int64_t due, std::int64_t period) {
 }
 
 bool time_chan_stop(hchan* c) {
-  rt::lock_guard hold(c->lock);
+  const entered_lock hold(c->lock);
   stop(*c->source);
   return std::exchange(c->source->due, kNever) != kNever;
 }
 
 bool time_chan_reset(hchan* c, std::int64_t due, std::int64_t period) {
-  rt::lock_guard hold(c->lock);
+  const entered_lock hold(c->lock);
   const bool pending = std::exchange(c->source->due, before_never(due)) != kNever;
   c->source->period = period;
   if (c->source->armed && move_timer(*c->source, c->source->due)) return pending;

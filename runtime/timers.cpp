@@ -41,7 +41,7 @@ void announce(const timer_heap& heap, std::int64_t when) {
   poke_timekeeper(when);
 }
 
-void sleep_on(caller who, std::int64_t when) {
+void sleep_on(caller& who, std::int64_t when) {
   timer_heap& heap = who.mp->held->timers;
   heap.lock.lock();
   const bool first = when < heap.first_when();
@@ -172,7 +172,7 @@ expiry time_limit::expire(heap_timer& t) {
   return {win_race(limit.race, &detail::timed_out) ? limit.gp : nullptr, nullptr, nullptr};
 }
 
-bool park_limited(caller who, core_lock& lock, const waiter& w, time_limit& limit, std::int64_t when,
+bool park_limited(caller& who, core_lock& lock, const waiter& w, time_limit& limit, std::int64_t when,
                   wait_reason reason) {
   core_lock* locks[] = {&lock, &arm_to_park(who, limit, when)};
   const lock_set locked{locks, std::size(locks)};
@@ -181,7 +181,7 @@ bool park_limited(caller who, core_lock& lock, const waiter& w, time_limit& limi
   return limit.race.load(std::memory_order_acquire) == &w;
 }
 
-bool park_until(caller who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason) {
+bool park_until(caller& who, core_lock& lock, wait_queue& queue, waiter& w, std::int64_t when, wait_reason reason) {
   w.g = who.gp;
   if (when == kNever) {
     enqueue(queue, &w);
@@ -204,7 +204,7 @@ namespace weft::detail {
 std::int64_t now_ns() noexcept { return rt::nanotime(); }
 
 void sleep_until_ns(std::int64_t when) {
-  const rt::caller who = rt::enter();
+  rt::entry who;
   if (when <= rt::nanotime()) return;
   if (who.mp)
     rt::sleep_on(who, when);

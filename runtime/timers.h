@@ -23,6 +23,7 @@
 #include "runtime/futex.h"
 #include "runtime/g.h"
 #include "runtime/lock.h"
+#include "runtime/pages.h"
 
 namespace weft::rt {
 
@@ -196,7 +197,7 @@ class timer_heap {
     put(i, e);
   }
 
-  std::vector<entry> heap_;
+  std::vector<entry, page_allocator<entry>> heap_;
   std::atomic<std::int64_t> first_when_{kNever};
 };
 

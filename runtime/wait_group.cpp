@@ -30,7 +30,7 @@ void wait_group::add(int n) {
 }
 
 void wait_group::wait() {
-  const rt::caller who = rt::enter();
+  rt::entry who;
   std::uint64_t now = state_.load(std::memory_order_acquire);
   while (now >> 32 != 0) {
     if (!state_.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;

@@ -70,13 +70,6 @@ int first_p(const m* mp) {
   return mp->c->nps.load(std::memory_order_acquire) > 0 ? mp->c->ps[0].load(std::memory_order_acquire)->id : 0;
 }
 
-// The thread that calls has nothing that a new thread should not inherit.
-bool clean_thread() {
-  const m* const self = this_m();
-  if (!self) return pthread_equal(pthread_self(), sched.sysmon_thread) != 0;
-  return !self->lockedg && !self->in_syscall;
-}
-
 }  // namespace
 
 void wakep_slow(p* pp) {
@@ -99,7 +92,9 @@ void note_fruitless_wake() {
 
 void acquirep(m* mp, p* pp) {
   mp->held = pp;
-  pp->owner.store(mp, std::memory_order_release);  // pairs with the sentinel's and sysmon's acquire
+  mp->left_with.store(pp, std::memory_order_relaxed);  // seen by whoever sees it leave the runtime
+  pp->owner.store(mp, std::memory_order_release);      // pairs with the sentinel's and sysmon's acquire
+  if (sched.tier != assist::off && pp->c->armed.load(std::memory_order_relaxed) == 0) arm_sentinel(*pp->c);
 }
 
 p* releasep(m* mp) {
@@ -121,10 +116,7 @@ void startm(p* pp, bool spinning) {
     give_p(sched.allm[id].load(std::memory_order_acquire), pp, spinning);
     return;
   }
-  if (!clean_thread()) {
-    request_m(*pp->c, pp, spinning);
-    return;
-  }
+  if (!is_template_thread()) return request_m(*pp->c, pp, spinning);
   if (newm(*pp->c, pp, spinning)) return;
   if (sched.nms.load(std::memory_order_relaxed) <= 1 && sched.active.load(std::memory_order_relaxed))
     fatal_throw(

@@ -126,8 +126,9 @@ TEST_P(ended_run, keeps_no_wake_up_that_came_too_late) {
     const int before = parked(wait_reason::mutex_lock);
     go([&m] { m.lock(); });
     go([&s] {
+      rt::entry who;
       rt::waiter self;
-      rt::sem_acquire(rt::enter(), s, self, false, wait_reason::mutex_lock);
+      rt::sem_acquire(who, s, self, false, wait_reason::mutex_lock);
     });
     EXPECT_TRUE(eventually_parked(wait_reason::mutex_lock, before, 2));
     m.unlock();
@@ -135,8 +136,9 @@ TEST_P(ended_run, keeps_no_wake_up_that_came_too_late) {
   });
   in_main([&] {
     lock_in_turns(m);
+    rt::entry who;
     rt::waiter self;
-    rt::sem_acquire(rt::enter(), s, self, false, wait_reason::mutex_lock);
+    rt::sem_acquire(who, s, self, false, wait_reason::mutex_lock);
   });
 }
 

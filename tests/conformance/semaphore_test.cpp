@@ -227,7 +227,8 @@ TEST_P(semaphore_test, a_hand_over_runs_the_waiter_before_the_releaser_s_next_st
       wait_group done;
       done.go([&] {
         rt::waiter self;
-        rt::sem_acquire(rt::enter(), s, self, false, wait_reason::semaphore_acquire);
+        rt::entry who;
+        rt::sem_acquire(who, s, self, false, wait_reason::semaphore_acquire);
         ran = true;
       });
       EXPECT_TRUE(eventually_parked(wait_reason::semaphore_acquire, before, 1));

@@ -1037,7 +1037,7 @@ struct timed_semaphore {
   std::uint32_t tokens = 0;  // guarded by the list's lock
 
   bool acquire(std::chrono::nanoseconds limit) {
-    const rt::caller who = rt::enter();
+    rt::entry who;
     list.lock.lock();
     if (tokens > 0) {
       --tokens;
@@ -1049,11 +1049,12 @@ struct timed_semaphore {
     return rt::park_until(who, list.lock, list.waiters, self, when, wait_reason::semaphore_acquire);
   }
   void release() {
+    const rt::entry who(rt::no_park);
     list.lock.lock();
     rt::waiter* const w = rt::take_first(list.waiters);
     if (!w) ++tokens;
     list.lock.unlock();
-    if (w) rt::ready(rt::enter_nopark(), w->g);
+    if (w) rt::ready(who, w->g);
   }
 };
 

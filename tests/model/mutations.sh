@@ -59,13 +59,15 @@ mutation runq $q 'get() leaves runnext in place' 's/(taken get\(\) \{.*?)      r
 c=runtime/claim.h
 mutation claim $c 'no light barrier' "s/$light//"
 mutation claim $c 'no heavy barrier' "s/if \(!same_cpu\) $heavy//"
-mutation claim $c 'in_runtime is not read again' 's/in_runtime_.load\(std::memory_order_acquire\) != 0 \|\|\s*//'
-mutation claim $c 'the sequence is not compared' 's/ \|\|\s*sequence_.load\(std::memory_order_relaxed\) != sequence//'
-mutation claim $c 'leave() releases nothing' 's/(in_runtime_.store\(0, std::memory_order_)release/$1relaxed/'
+mutation claim $c 'where is not read again' 's/now.at != seen.at \|\| //'
+mutation claim $c 'the sequence is not compared' 's/now.call != seen.call \|\| //'
+mutation claim $c 'leave() releases nothing' 's/(where_.store\(place::call, std::memory_order_)release/$1relaxed/'
+mutation claim $c 'to_user() releases nothing' 's/(where_.store\(place::user, std::memory_order_)release/$1relaxed/'
+mutation claim $c 'resume() resets nothing' 's/void resume\(\) \{[^}]*\}/void resume() {}/'
 mutation claim $c 'the taker commits without CAS' 's/return revoked_.compare_exchange_strong\(expected, kTaken.*?: result::lost;/revoked_.store(kTaken, std::memory_order_release);\nreturn result::taken;/s'
 mutation claim $c 'the M answers without CAS' 's/if \(revoked_.compare_exchange_weak[^;]*;/revoked_.store(0, std::memory_order_release);\nreturn true;/'
 mutation claim $c 'requests without tokens' 's/\(std::uint64_t\{token\} << 2\) \| kAsked/kAsked/'
-mutation claim $c 'in_runtime is cleared before the sequence counts' 's/(    sequence_.store\([^\n]*\n)(    in_runtime_.store\(0[^\n]*\n)/$2$1/'
+mutation claim $c 'where is set before the sequence counts' 's/(    sequence_.store\([^\n]*\n)(    where_.store\(place::call[^\n]*\n)/$2$1/'
 mutation claim $c 'the M does not reset what was taken' 's/revoked_.store\(0, std::memory_order_relaxed\);//'
 
 w=runtime/wake.h

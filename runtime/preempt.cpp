@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Preemption: a goroutine that calls nothing loses its P all the same. Go: preemptone, asyncPreempt; the way of it is
+// Shiina's KLT-switching (PPoPP 2021).
+//
+// The P is taken by the protocol of claim.h and handed on at once, so those that wait need not wait for a signal. What
+// is left is a thread that runs user code without a P, beside the one that has it now. SIGURG stops it: the handler
+// parks the M, with its goroutine on it, wherever that was: in malloc, with a foreign lock held, in the middle of
+// throwing. So the goroutine is bound to its M until it has run on: it waits in the global queue as one that is locked
+// to its thread does (lockedm.cpp), and who finds it there gives its P to that M, which returns from the handler. If
+// the handler comes too late, in the runtime, or never, the M gives way at its next runtime call (regain_p).
+//
+// A signal interrupts a blocking call, so it is sent to a thread that runs, and to no other. One that has blocked
+// without a word (sentinel.cpp) runs again some time, without a P: such strays are looked at by sysmon, round by round.
+//
+// A parked M may hold a lock that the runtime itself needs: the allocator's, the dynamic linker's (a new thread takes
+// it). Whoever then blocks in user code is no problem, its P moves on. One that blocks inside the runtime keeps its P,
+// and if no other is left, nobody would ever run the M that has the lock. So when sysmon, which takes no foreign locks,
+// sees an M or the template thread asleep inside the runtime, it lets all parked Ms go on without a P (free_bound).
+//
+// The handler runs on the M's signal stack and calls nothing that takes a foreign lock or allocates. It interrupts user
+// code only, where the M holds no lock of the runtime's (an entry has one begin and end in the runtime), so those it
+// may take.
+//
+// A program that has a SIGURG handler of its own when run() begins gets all signals that are not ours passed on; one
+// that installs its own later switches the handler off, and M's give way at their next call.
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <cerrno>
+
+#include "runtime/barrier.h"
+#include "runtime/proc.h"
+#include "runtime/switch.h"
+#include "runtime/thread_state.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr int kSignal = SIGURG;  // Go's: a spurious one is harmless, and hardly anybody uses it
+struct sigaction earlier;
+
+// Its address says that a signal is ours.
+char mark;
+
+void stop_stray(const m* mp) {
+  if (!mp->claim.taken() || mp->claim.look().at != place::user) return;
+  if (state_of_thread(mp->tid) != thread_state::running) return;
+  siginfo_t info{};
+  info.si_signo = kSignal;
+  info.si_code = SI_QUEUE;
+  info.si_value.sival_ptr = &mark;
+  syscall(SYS_rt_tgsigqueueinfo, getpid(), mp->tid.load(std::memory_order_relaxed), kSignal, &info);
+}
+
+// A goroutine that has just got a P while its M was parked in the handler goes on. False: its run() is over.
+bool take_over(m* mp) {
+  p* const pp = mp->next_p;
+  acquirep(mp, pp);
+  full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
+  if (left_behind(mp->run)) return false;
+  if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+  begin_run(pp, mp->curg, false);
+  return true;
+}
+
+void park_in_handler(m* mp) {
+  g* const gp = mp->curg;
+  mp->held = nullptr;
+  no_stray(mp);
+  gp->lockedm = mp;
+  gp->cause = ready_cause::requeued;
+  gp->status.store(g_status::preempted, std::memory_order_relaxed);
+  std::uint32_t woken = kWakeToLook;
+  if (globrunqput_bound(gp)) {
+    wakep_foreign();
+    sched.gate.settle();  // not the last: the goroutine is in the queue
+    woken = mp->wake.wait();
+  }
+  if (!mp->lockedg.load(std::memory_order_relaxed)) gp->lockedm = nullptr;
+  if (woken == kWakeWithP && take_over(mp)) mp->claim.resume();
+}
+
+void on_signal(int signal, siginfo_t* info, void* context) {
+  const int saved = errno;
+  m* const mp = this_m();
+  if (mp && mp->claim.look().at == place::user && mp->claim.taken() && !left_behind(mp->run)) park_in_handler(mp);
+  errno = saved;
+  if (info->si_code == SI_QUEUE && info->si_value.sival_ptr == &mark) return;
+  if ((earlier.sa_flags & SA_SIGINFO) != 0)
+    earlier.sa_sigaction(signal, info, context);
+  else if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN)
+    earlier.sa_handler(signal);
+}
+
+}  // namespace
+
+void install_preemption() {
+  struct sigaction ours {};
+  ours.sa_sigaction = on_signal;
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigfillset(&ours.sa_mask);
+  sigdelset(&ours.sa_mask, SIGSEGV);
+  sigdelset(&ours.sa_mask, SIGBUS);
+  sigaction(kSignal, &ours, &earlier);
+}
+
+void remove_preemption() { sigaction(kSignal, &earlier, nullptr); }
+
+bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu) {
+  victim->stray.store(true, std::memory_order_relaxed);  // before it can find out
+  sched.nstrays.fetch_add(1, std::memory_order_relaxed);
+  if (take_p(pp, victim, seen, same_cpu)) return true;
+  no_stray(victim);
+  return false;
+}
+
+void no_stray(m* mp) {
+  if (mp->stray.exchange(false, std::memory_order_relaxed)) sched.nstrays.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void free_bound() {
+  while (g* const gp = globrunqget_bound()) {
+    m* const mp = gp->lockedm;
+    gp->status.store(g_status::running, std::memory_order_relaxed);
+    mp->stray.store(true, std::memory_order_relaxed);
+    sched.nstrays.fetch_add(1, std::memory_order_relaxed);
+    sched.gate.begin_busy();  // as after take_p()
+    mp->wake.post(kWakeToGoOn);
+  }
+}
+
+bool preempt_p(p* pp) {
+  m* const victim = pp->owner.load(std::memory_order_acquire);
+  if (!victim) return false;
+  const whereabouts seen = victim->claim.look();
+  if (seen.at != place::user || !take_p_in_user_code(pp, victim, seen, false)) return false;
+  pp->preemptions.add(1);
+  stop_stray(victim);
+  handoffp(pp);
+  return true;
+}
+
+void stop_strays() {
+  if (sched.nstrays.load(std::memory_order_relaxed) == 0) return;
+  const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
+  for (std::uint32_t id = 0; id < ms; ++id) {
+    const m* const mp = sched.allm[id].load(std::memory_order_acquire);
+    if (mp && mp->stray.load(std::memory_order_relaxed)) stop_stray(mp);
+  }
+}
+
+}  // namespace weft::rt

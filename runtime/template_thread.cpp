@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread that does for others what may wait for a foreign lock: it makes threads (pthread_create takes the dynamic
+// linker's lock), prints schedtrace, and dumps goroutines. Go: templateThread.
+//
+// Such a lock may be held by an M that was preempted (preempt.cpp). So it is not sysmon that does these: sysmon sees
+// when this thread is stuck, and lets those Ms go on. And a thread that is made here inherits nothing from anybody.
+#include <sys/prctl.h>
+#include <unistd.h>
+#include <cstring>
+#include <string>
+
+#include "runtime/proc.h"
+#include "runtime/thread_state.h"
+
+namespace weft::rt {
+namespace {
+
+struct template_thread {
+  pthread_t thread{};
+  std::atomic<int> tid{0};
+  note wake;
+  std::atomic<bool> stop{false};
+  std::atomic<bool> working{false};
+};
+
+auto& self = *new template_thread;
+
+void* template_main(void*) {
+  prctl(PR_SET_NAME, "weft-template");
+  self.tid.store(gettid(), std::memory_order_release);
+  while (!self.stop.load(std::memory_order_acquire)) {
+    self.working.store(true, std::memory_order_release);
+    dump_if_wanted();
+    serve_m_requests();
+    start_wanted_sentinels();
+    trace_if_wanted();
+    self.working.store(false, std::memory_order_release);
+    self.wake.wait();
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void start_template_thread() {
+  self.stop.store(false, std::memory_order_relaxed);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(&self.thread, nullptr, template_main, nullptr);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (failed) fatal_throw("", std::string("cannot start the template thread: ") + std::strerror(failed));
+}
+
+void stop_template_thread() {
+  self.stop.store(true, std::memory_order_release);
+  wake_template_thread();
+  pthread_join(self.thread, nullptr);
+}
+
+void wake_template_thread() { self.wake.post_if_empty(1); }
+
+bool is_template_thread() { return gettid() == self.tid.load(std::memory_order_acquire); }
+
+bool template_thread_is_stuck() {
+  return self.working.load(std::memory_order_acquire) &&
+         state_of_thread(self.tid.load(std::memory_order_acquire)) == thread_state::blocked;
+}
+
+}  // namespace weft::rt
