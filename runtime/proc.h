@@ -124,7 +124,7 @@ void start_template_thread();
 void stop_template_thread();
 void wake_template_thread();
 bool is_template_thread();
-bool template_thread_is_stuck();
+bool template_thread_is_stuck(std::int64_t now);
 
 // timers.cpp
 void run_timers(timer_heap& heap, std::int64_t now);  // those that are due

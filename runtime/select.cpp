@@ -88,7 +88,9 @@ bool seems_ready(const select_op& op) {
 bool try_one(caller who, const select_op* ops, std::size_t n, select_result& result) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   std::size_t chosen = kNone;
   std::uint32_t seen = 0;
-  for (std::size_t i = 0; i < n; ++i)
+  // From anywhere: a partner that comes while we look makes only the cases ready that are looked at later.
+  std::size_t i = n > 1 ? random_of(who).below(static_cast<std::uint32_t>(n)) : 0;
+  for (std::size_t left = n; left > 0; --left, i = i + 1 == n ? 0 : i + 1)
     if (seems_ready(ops[i]) && (++seen == 1 || random_of(who).below(seen) == 0)) chosen = i;
   if (chosen == kNone) return false;
   core_lock* lock = &ops[chosen].c->lock;

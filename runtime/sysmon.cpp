@@ -93,9 +93,10 @@ bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
 }
 
 // See preempt.cpp.
-void mind_foreign_locks(const m* owner) {
+void mind_foreign_locks(const m* owner, std::int64_t slice) {
   if (!sched.first_bound.load(std::memory_order_relaxed) || owner->claim.look().at != place::runtime) return;
-  if (state_of_thread(owner->tid) == thread_state::blocked) free_bound();
+  const bool spins = slice >= kForcePreemptNs;  // such a lock may not sleep
+  if (spins || state_of_thread(owner->tid) == thread_state::blocked) free_bound();
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {
@@ -112,11 +113,11 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     } else {
       const bool same_slice = watch_slice(pp, watch, now);
       mon.computing |= same_slice;
-      if (same_slice) mind_foreign_locks(owner);
+      if (same_slice) mind_foreign_locks(owner, now - watch.schedtick_since);
       if (owner->claim.away()) useful |= retake(pp, owner, watch, now);
     }
   }
-  if (sched.first_bound.load(std::memory_order_relaxed) && template_thread_is_stuck()) free_bound();
+  if (sched.first_bound.load(std::memory_order_relaxed) && template_thread_is_stuck(now)) free_bound();
   if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
   return useful;
 }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include "runtime/clock.h"
 #include "runtime/proc.h"
 #include "runtime/thread_state.h"
 
@@ -20,7 +21,7 @@ struct template_thread {
   std::atomic<int> tid{0};
   note wake;
   std::atomic<bool> stop{false};
-  std::atomic<bool> working{false};
+  std::atomic<std::int64_t> working_since{0};  // nanotime(); 0: it waits
 };
 
 auto& self = *new template_thread;
@@ -29,12 +30,12 @@ void* template_main(void*) {
   prctl(PR_SET_NAME, "weft-template");
   self.tid.store(gettid(), std::memory_order_release);
   while (!self.stop.load(std::memory_order_acquire)) {
-    self.working.store(true, std::memory_order_release);
+    self.working_since.store(nanotime(), std::memory_order_release);
     dump_if_wanted();
     serve_m_requests();
     start_wanted_sentinels();
     trace_if_wanted();
-    self.working.store(false, std::memory_order_release);
+    self.working_since.store(0, std::memory_order_release);
     self.wake.wait();
   }
   return nullptr;
@@ -62,8 +63,11 @@ void wake_template_thread() { self.wake.post_if_empty(1); }
 
 bool is_template_thread() { return gettid() == self.tid.load(std::memory_order_acquire); }
 
-bool template_thread_is_stuck() {
-  return self.working.load(std::memory_order_acquire) &&
+// It may spin, too.
+bool template_thread_is_stuck(std::int64_t now) {
+  const std::int64_t since = self.working_since.load(std::memory_order_acquire);
+  if (since == 0) return false;
+  return now - since >= kForcePreemptNs ||
          state_of_thread(self.tid.load(std::memory_order_acquire)) == thread_state::blocked;
 }
 
