@@ -42,6 +42,7 @@ void note_stack_bounds(m* mp) {
   pthread_attr_destroy(&attributes);
   mp->g0_stack.base = static_cast<std::byte*>(low);
   mp->g0_stack.size = size;
+  register_roots(low, size);  // exit() may come while a goroutine runs here: LeakSanitizer then scans that one's stack
 }
 
 // The thread ends: who frees the struct?
@@ -180,6 +181,7 @@ void become_m(m* mp) {
 }
 
 void cease_to_be_m(m* mp) {
+  if (mp->g0_stack.base) unregister_roots(mp->g0_stack.base, mp->g0_stack.size);
   take_signal_stack(mp);
   current_m = nullptr;
 }
