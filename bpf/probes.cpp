@@ -5,9 +5,8 @@
 //    all that this takes; kernels before refuse every bpf(2) to who has no capability
 //    (kernel.unprivileged_bpf_disabled);
 //  - there, it puts a secret into the control page and sleeps for a moment with the secret and its slot as arguments
-//  that
-//    nanosleep(2) does not have; the program at sched_switch finds them in its registers. Only who maps the control
-//    page knows the secret, and one thread of the process asks at a time.
+//    that nanosleep(2) does not have; the program at sched_switch finds them in its registers. Only who maps the
+//    control page knows the secret, and one thread of the process asks at a time.
 #include "bpf/probes.h"
 
 #include <bpf/bpf.h>

@@ -122,8 +122,7 @@ using namespace weft::rt;
 bool entersyscall() noexcept {
   m* mp = this_m();
   if (!mp || mp->claim.self() != place::user) return false;
-  if (!mp->claim.enter()) [[unlikely]]
-    mp = regain_p(mp);
+  mp = come_in(mp);
   mp->curg->status.store(g_status::syscall, std::memory_order_relaxed);
   if (sched.tier == assist::off ? sched.sysmon_asleep.load(std::memory_order_relaxed) : mp->c->idle_ms.empty())
       [[unlikely]]
@@ -134,8 +133,7 @@ bool entersyscall() noexcept {
 
 void exitsyscall() noexcept {
   m* mp = this_m();
-  if (!mp->claim.enter()) [[unlikely]]
-    mp = regain_p(mp);
+  mp = come_in(mp);
   mp->curg->status.store(g_status::running, std::memory_order_relaxed);
   if (mp->held->preempt.load(std::memory_order_relaxed)) [[unlikely]]
     mp = yield_after_syscall(mp);

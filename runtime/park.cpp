@@ -58,7 +58,7 @@ void entry::slow() {
   try {
     mp = enter_slow(mp);
   } catch (...) {
-    if (outermost_) this_m()->claim.to_user();
+    if (outermost_) mp->claim.to_user();
     throw;
   }
 }

@@ -18,6 +18,12 @@ struct caller {
 /// A goroutine's P was taken while it ran user code: gets one, or parks until there is one. Returns the M it is on
 /// then.
 m* regain_p(m* mp);
+/// The M comes into the runtime from user code or a call. Returns the M that the goroutine is on then.
+inline m* come_in(m* mp) {
+  if (mp->claim.enter()) [[likely]]
+    return mp;
+  return regain_p(mp);
+}
 m* enter_slow(m* mp);
 void sample_ready(p* pp, g* gp);
 void ready_slow(g* gp);
@@ -56,8 +62,7 @@ class entry : public caller {
     const place at = mp ? mp->claim.self() : place::call;
     outermost_ = at == place::user;
     if (at == place::user) [[likely]] {
-      if (!mp->claim.enter()) [[unlikely]]
-        mp = regain_p(mp);
+      mp = come_in(mp);
     } else if (at == place::call) {
       mp = nullptr;
       gp = foreign_g();
@@ -70,12 +75,6 @@ class entry : public caller {
 
   bool outermost_;
 };
-
-/// What a goroutine's own code has finished, or a thread that may be an M on g0, inside already.
-inline m* enter_again() {
-  m* const mp = this_m();
-  return mp->claim.enter() ? mp : regain_p(mp);
-}
 
 /// A lock of an object that threads of all kinds share, for operations that do no more than that.
 class WEFT_SCOPED_CAPABILITY entered_lock {

@@ -99,7 +99,7 @@ m* end_goroutine(m* mp) {
     gp->goexiting = false;  // all unwound: destructors of locals may call anything
     destroy_locals(gp->locals);
     free_closure(gp);
-    mp = end_goroutine(enter_again());
+    mp = end_goroutine(come_in(this_m()));
   }
 }
 

@@ -33,11 +33,12 @@ inline void wakep(p* pp) {
   if (sched.gate.should_wake()) [[unlikely]]
     wakep_slow(pp);
 }
-void wakep_foreign();                      // the same by a thread without a P
-void startm(p* pp, bool spinning);         // runs pp, which the caller has taken from the idle set or holds, on some M
-void handoffp(p* pp);                      // the caller gives pp up
-void stopm(m* mp);                         // sleeps until there is a P (mp->held) or the thread must leave
-void give_p(m* to, p* pp, bool spinning);  // wakes a sleeping M with pp
+void wakep_foreign();                       // the same by a thread without a P
+void startm(p* pp, bool spinning);          // runs pp, which the caller has taken from the idle set or holds, on some M
+void handoffp(p* pp);                       // the caller gives pp up
+bool give_to_idle_m(p* pp, bool spinning);  // runs pp on an M that sleeps on its CPU; false: there is none
+void stopm(m* mp);                          // sleeps until there is a P (mp->held) or the thread must leave
+void give_p(m* to, p* pp, bool spinning);   // wakes a sleeping M with pp
 void acquirep(m* mp, p* pp);
 p* releasep(m* mp);
 bool any_work();  // something is in a queue, or a timer is due
@@ -70,17 +71,17 @@ void discard(g* gp);
 void destroy_thread_locals(void*& head);
 
 // threads.cpp: Ms.
-/// A new M on c with its thread, for pp (null: it goes idle). False: refused by the system, or the run() is over.
-bool newm(cpu& c, p* pp, bool spinning);
-/// Has the template thread make one.
+/// Has the template thread make an M on c, for pp (null: it goes idle).
 void request_m(cpu& c, p* pp, bool spinning);
 /// What the template thread does about it.
 void serve_m_requests();
-m* make_m();           // under newm_lock; null: no memory
+m* make_m();           // by the template thread, or before there is one; null: no memory
 void become_m(m* mp);  // the calling thread
 void cease_to_be_m(m* mp);
 void retire_idle_ms();
 bool pin_thread(int tid, const cpu& c);  // tid 0: the calling one; false: refused, or Ms are not pinned
+/// pthread_create() with all signals blocked: an error number, or 0.
+int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument);
 /// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
 void stop_ms();
 
@@ -123,7 +124,6 @@ void trace_if_wanted();  // by the template thread
 void start_template_thread();
 void stop_template_thread();
 void wake_template_thread();
-bool is_template_thread();
 bool template_thread_is_stuck(std::int64_t now);
 
 // timers.cpp

@@ -121,7 +121,7 @@ struct main_call {
 void main_returned() {
   wait_for_panics();
   wait_if_dying();
-  m* const mp = enter_again();
+  m* const mp = come_in(this_m());
   sched.active.store(false, std::memory_order_seq_cst);
   sched.main_done.store(true, std::memory_order_seq_cst);
   sched.run.fetch_add(1, std::memory_order_seq_cst);
@@ -219,11 +219,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   const thread_state_guard calling_thread;
   set_up(wanted);
   pthread_sigmask(SIG_SETMASK, nullptr, &sched.sigmask);
-  m* m0;
-  {
-    lock_guard making(sched.newm_lock);
-    m0 = make_m();
-  }
+  m* const m0 = make_m();
   if (!m0) throw std::bad_alloc();
   m0->run = sched.run.load();
   m0->is_m0 = m0->through_scheduler = true;

@@ -89,7 +89,6 @@ struct scheduler {
   std::atomic<int> nms{0};  // threads that are Ms
   std::atomic<int> nidle_ms{0};
   idle_stack<m_link> dead_ms;
-  core_lock newm_lock;  // held while an M is registered and its thread made; before sched.lock
   m* m0 = nullptr;
   std::atomic<bool> main_done{false};
   sigset_t sigmask{};  // of run()'s caller: what goroutines have

@@ -35,15 +35,7 @@ namespace {
 
 enum verdict : std::uint32_t { kIdleClass = 1, kNoIdleClass = 2 };
 
-// An M to take over pp; false: none sleeps here.
-bool give_to_sleeping_m(cpu& c, p* pp, bool spinning) {
-  const std::uint32_t id = c.idle_ms.pop();
-  if (id == idle_stack<m_link>::kNone) return false;
-  give_p(sched.allm[id].load(std::memory_order_acquire), pp, spinning);
-  return true;
-}
-
-void pass_on(cpu& c, p* pp) {
+void pass_on(p* pp) {
   for (;;) {
     // A surplus P is drained by an M: that takes locks.
     const bool own_work = surplus(pp) || !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
@@ -52,8 +44,7 @@ void pass_on(cpu& c, p* pp) {
       if (!retire_p_for_good(pp)) return;
       continue;  // work came meanwhile
     }
-    if (!give_to_sleeping_m(c, pp, false)) request_m(c, pp, false);
-    return;
+    return startm(pp, false);
   }
 }
 
@@ -78,7 +69,7 @@ bool visit(cpu& c) {
     m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) continue;
     held = true;
-    if (take_from_blocked(pp, owner)) pass_on(c, pp);
+    if (take_from_blocked(pp, owner)) pass_on(pp);
   }
   return held;
 }

@@ -214,12 +214,8 @@ void start_sysmon() {
   sched.sysmon_stop.store(false, std::memory_order_relaxed);
   sched.coarse_now.store(nanotime(), std::memory_order_relaxed);
   sysmon_started.store(nanotime(), std::memory_order_relaxed);
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int failed = pthread_create(&sched.sysmon_thread, nullptr, sysmon_main, nullptr);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (failed) fatal_throw("", std::string("cannot start the monitor thread: ") + std::strerror(failed));
+  if (const int failed = create_thread(sched.sysmon_thread, nullptr, sysmon_main, nullptr))
+    fatal_throw("", std::string("cannot start the monitor thread: ") + std::strerror(failed));
 }
 
 void stop_sysmon() {

@@ -45,12 +45,8 @@ void* template_main(void*) {
 
 void start_template_thread() {
   self.stop.store(false, std::memory_order_relaxed);
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int failed = pthread_create(&self.thread, nullptr, template_main, nullptr);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (failed) fatal_throw("", std::string("cannot start the template thread: ") + std::strerror(failed));
+  if (const int failed = create_thread(self.thread, nullptr, template_main, nullptr))
+    fatal_throw("", std::string("cannot start the template thread: ") + std::strerror(failed));
 }
 
 void stop_template_thread() {
@@ -60,8 +56,6 @@ void stop_template_thread() {
 }
 
 void wake_template_thread() { self.wake.post_if_empty(1); }
-
-bool is_template_thread() { return gettid() == self.tid.load(std::memory_order_acquire); }
 
 // It may spin, too.
 bool template_thread_is_stuck(std::int64_t now) {

@@ -95,11 +95,7 @@ bool make_thread(m* mp) {
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes,
                             std::max<std::size_t>(kThreadStack, PTHREAD_STACK_MIN) * (kAddressSanitizer ? 8 : 1));
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int failed = pthread_create(&mp->thread, &attributes, m_main, mp);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const int failed = create_thread(mp->thread, &attributes, m_main, mp);
   pthread_attr_destroy(&attributes);
   if (failed == 0) return true;
   static std::atomic<bool> said{false};
@@ -143,7 +139,16 @@ bool pin_thread(int tid, const cpu& c) {
   return pinned;
 }
 
-// Under newm_lock. A struct of a thread that has ended, or a new one.
+int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(&thread, attributes, main, argument);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return failed;
+}
+
+// A struct of a thread that has ended, or a new one.
 m* make_m() {
   std::uint32_t id = sched.dead_ms.pop();
   if (id != idle_stack<m_link>::kNone) {
@@ -186,11 +191,12 @@ void cease_to_be_m(m* mp) {
   current_m = nullptr;
 }
 
+namespace {
+
+// A new M on c with its thread, for pp (null: it goes idle). False: refused by the system, or the run() is over.
 bool newm(cpu& c, p* pp, bool spinning) {
-  const m* const self = this_m();
-  lock_guard making(sched.newm_lock);
-  const std::uint32_t run = self ? self->run : sched.run.load(std::memory_order_acquire);
-  if (left_behind(run) || !sched.active.load(std::memory_order_acquire)) return false;
+  const std::uint32_t run = sched.run.load(std::memory_order_acquire);  // before `active`
+  if (!sched.active.load(std::memory_order_acquire)) return false;
   if (sched.nms.load(std::memory_order_relaxed) >= sched.debug.max_ms) too_many_ms();
   m* const mp = make_m();
   if (!mp) return false;
@@ -208,6 +214,20 @@ bool newm(cpu& c, p* pp, bool spinning) {
   return false;
 }
 
+void start_new_m(p* pp, bool spinning) {
+  if (give_to_idle_m(pp, spinning) || newm(*pp->c, pp, spinning)) return;
+  if (sched.nms.load(std::memory_order_relaxed) <= 1 && sched.active.load(std::memory_order_relaxed))
+    fatal_throw(
+        "runtime: failed to create new OS thread (m0 alone cannot go on)\n"
+        "runtime: may need to increase max user processes (ulimit -u)\n",
+        "newosproc");
+  // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
+  put_away(pp, spinning);
+  if (sched.gate.settle()) check_dead();
+}
+
+}  // namespace
+
 void request_m(cpu& c, p* pp, bool spinning) {
   if (pp)
     pp->wants_m.store(spinning ? 2 : 1, std::memory_order_release);
@@ -221,7 +241,7 @@ void serve_m_requests() {
   for (int i = 0; i < n; ++i) {
     p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
     const std::uint32_t wanted = pp->wants_m.exchange(0, std::memory_order_acq_rel);
-    if (wanted != 0) startm(pp, wanted == 2);
+    if (wanted != 0) start_new_m(pp, wanted == 2);
   }
   for (const auto& c : sched.cpus)
     if (c->wants_m.exchange(false, std::memory_order_acq_rel) && c->idle_ms.empty()) newm(*c, nullptr, false);
@@ -243,12 +263,12 @@ void retire_idle_ms() {
 
 // Everything that runs goroutines of the run() that has just ended is stopped, as far as it can be: an M inside the
 // runtime leaves as soon as it sees the new run number, and is joined; one in user code or in a blocking call cannot be
-// stopped: it is detached, and leaves when it next calls into the runtime, with its P.
+// stopped: it is detached, and leaves when it next calls into the runtime, with its P. The template thread has ended,
+// so no more come.
 void stop_ms() {
   std::vector<m*> to_join;
   std::uint32_t ms = 0;
   {
-    lock_guard making(sched.newm_lock);
     ms = sched.nms_ever.load(std::memory_order_acquire);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
     const int n = sched.nps.load(std::memory_order_acquire);

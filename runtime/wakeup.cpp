@@ -110,22 +110,15 @@ void give_p(m* to, p* pp, bool spinning) {
   to->wake.post(kWakeWithP);
 }
 
-void startm(p* pp, bool spinning) {
+bool give_to_idle_m(p* pp, bool spinning) {
   const std::uint32_t id = pp->c->idle_ms.pop();
-  if (id != idle_stack<m_link>::kNone) {
-    give_p(sched.allm[id].load(std::memory_order_acquire), pp, spinning);
-    return;
-  }
-  if (!is_template_thread()) return request_m(*pp->c, pp, spinning);
-  if (newm(*pp->c, pp, spinning)) return;
-  if (sched.nms.load(std::memory_order_relaxed) <= 1 && sched.active.load(std::memory_order_relaxed))
-    fatal_throw(
-        "runtime: failed to create new OS thread (m0 alone cannot go on)\n"
-        "runtime: may need to increase max user processes (ulimit -u)\n",
-        "newosproc");
-  // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
-  put_away(pp, spinning);
-  if (sched.gate.settle()) check_dead();
+  if (id == idle_stack<m_link>::kNone) return false;
+  give_p(sched.allm[id].load(std::memory_order_acquire), pp, spinning);
+  return true;
+}
+
+void startm(p* pp, bool spinning) {
+  if (!give_to_idle_m(pp, spinning)) request_m(*pp->c, pp, spinning);
 }
 
 bool any_work() {
