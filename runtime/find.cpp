@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What runs next. Go: findRunnable, stealWork.
 //
+// On the switch path (switch.h) nobody looks here for kFairTicks switches, or for as many as there seems to be time for
+// until the P's first timer is due.
+//
 // The order of one round: leave if the run() is over or the P surplus; own timers; every 61st slice one from the global
 // queue (so it does not starve behind local work); runnext, then the local queue; the global queue, this P's share; the
 // poller (when there is one); steal, as a spinning M; put the P into the idle set, look again, sleep.
@@ -150,7 +153,15 @@ void go_idle(m* mp) {
 }
 
 // The switch path's allowance until the next visit here; in chaos mode short and random.
-int next_allowance(p* pp) { return sched.debug.chaos ? 1 + static_cast<int>(pp->random.below(4)) : kFairTicks; }
+void renew_allowance(p* pp) {
+  const std::int64_t now = nanotime();
+  // Short allowances are bad samples. Too high an estimate costs a few more visits; too low, and timers are late.
+  const std::int64_t measured = (now - pp->allowed_at) / pp->allowed;
+  pp->switch_ns = std::clamp<std::int64_t>(measured, std::max<std::int64_t>(pp->switch_ns * 7 / 8, 1), kForcePreemptNs);
+  pp->allowed_at = now;
+  pp->allowed = sched.debug.chaos ? 1 + static_cast<int>(pp->random.below(4)) : kFairTicks;
+  pp->switches_left.store(pp->allowed, std::memory_order_relaxed);
+}
 
 // A random goroutine instead of the next one: what a test of schedules wants.
 void shuffle(p* pp) {
@@ -159,6 +170,16 @@ void shuffle(p* pp) {
 }
 
 }  // namespace
+
+// Estimated at the rate of the last switches: reading the clock at each would cost more than the switch.
+void look_by(p* pp, std::int64_t when) {
+  const int left = pp->switches_left.load(std::memory_order_relaxed);
+  const std::int64_t rest = when - pp->allowed_at - (pp->allowed - left) * pp->switch_ns;
+  if (left <= 1 || rest >= left * pp->switch_ns) return;
+  const int wanted = std::max(static_cast<int>(rest / pp->switch_ns), 1);
+  pp->allowed -= left - wanted;
+  pp->switches_left.store(wanted, std::memory_order_relaxed);
+}
 
 bool find_runnable(m* mp, g*& gp, bool& inherits) {
   for (;;) {
@@ -180,7 +201,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     }
     p* const pp = mp->held;
     const bool allowance_used = pp->switches_left.load(std::memory_order_relaxed) <= 0;
-    if (allowance_used) pp->switches_left.store(next_allowance(pp), std::memory_order_relaxed);
+    if (allowance_used) renew_allowance(pp);
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
     if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
@@ -194,7 +215,10 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       stop_spinning(mp);
       return true;
     }
-    if (pp->timers.first_when() != kNever) run_timers(pp->timers, nanotime());
+    if (pp->timers.first_when() != kNever) {
+      run_timers(pp->timers, nanotime());
+      look_by(pp, pp->timers.first_when());
+    }
     if (sched.debug.chaos) shuffle(pp);
     const bool fair = allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0;
     gp = local_work(mp, fair, used_up, inherits);

@@ -59,7 +59,10 @@ struct p {
   owned_counter created, ended;
 
   timer_heap& timers;
-  const p* robbed = nullptr;  // the last robbery, until it is judged; see find.cpp
+  std::int64_t allowed_at = 0;  // when switches_left was last renewed (nanotime)
+  int allowed = kFairTicks;     // what it was then, less what look_by() took off
+  std::int64_t switch_ns = 1;   // what a switch took of late, its goroutine included
+  const p* robbed = nullptr;    // the last robbery, until it is judged; see find.cpp
   std::uint64_t robbed_ticks = 0;
   int robbed_switches = 0;
   std::uint32_t watch_ns = 400;

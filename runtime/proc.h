@@ -62,6 +62,8 @@ void note_fruitless_wake();
 
 // find.cpp: findRunnable.
 bool find_runnable(m* mp, g*& gp, bool& inherits);
+/// The scheduler is to have a look at pp, which the caller holds, by the time `when`: its first timer is due then.
+void look_by(p* pp, std::int64_t when);
 
 // proc.cpp: the scheduling loop, on g0. Returns when this M's thread is to leave.
 void schedule(m* mp);

@@ -35,8 +35,15 @@ bool add_to(timer_heap& heap, heap_timer& t, std::int64_t when) {
   return first;
 }
 
+// For one that was put first into the heap of the caller's P.
+void hurry(const caller& who, std::int64_t when) {
+  look_by(who.mp->held, when);
+  poke_timekeeper(when);
+}
+
 // Whoever may sleep too long is told. Ps look after the foreign heap as well: perhaps no foreign thread is parked.
-void announce(const timer_heap& heap, std::int64_t when) {
+void announce(const caller& who, const timer_heap& heap, std::int64_t when) {
+  if (who.mp && &heap == &who.mp->held->timers) return hurry(who, when);
   if (&heap == &foreign_heap) poke_foreign_sleepers();
   poke_timekeeper(when);
 }
@@ -51,7 +58,7 @@ void sleep_on(caller& who, std::int64_t when) {
     heap.lock.unlock();
     throw;
   }
-  if (first) poke_timekeeper(when);
+  if (first) hurry(who, when);
   park(who, heap.lock, wait_reason::sleep);
 }
 
@@ -131,14 +138,14 @@ void arm(caller who, heap_timer& t, std::int64_t when) {
     lock_guard hold(heap.lock);
     first = add_to(heap, t, when);
   }
-  if (first) announce(heap, when);
+  if (first) announce(who, heap, when);
 }
 
 core_lock& arm_to_park(caller who, heap_timer& t, std::int64_t when) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   timer_heap& heap = heap_for(who);
   heap.lock.lock();
   // A foreign thread looks for itself how long it may sleep.
-  if (add_to(heap, t, when) && who.mp) poke_timekeeper(when);
+  if (add_to(heap, t, when) && who.mp) hurry(who, when);
   return heap.lock;
 }
 
@@ -161,7 +168,7 @@ bool move_timer(heap_timer& t, std::int64_t when) WEFT_NO_THREAD_SAFETY_ANALYSIS
     heap->moved(t);
   }
   heap->lock.unlock();
-  if (first) announce(*heap, when);
+  if (first) announce(any_caller(), *heap, when);
   return was_in;
 }
 
