@@ -16,6 +16,10 @@
 // than one. Newcomers spin for a short while (Go's rule: only while another P may run the holder, and this one has
 // nothing else to do).
 //
+// Goroutines of a run() that has ended while they waited still count as waiters, and woken or starving may be all that
+// is left of one that was to be awake: what sem_release() and sem_acquire() do about them is in sema.h. The next to
+// come to the semaphore takes such a wake-up, which puts the word right.
+//
 // Who may touch the mutex after unlock()? With nobody else the holder's one subtraction is the end. Else whoever comes
 // next may lock, unlock and destroy the mutex (it may know that it is the last) while the unlocker is still on its way
 // to wake somebody. Go has a collector for that. Here:

@@ -37,9 +37,7 @@ void progress::draw_if_due() {
   const std::int64_t now = std::chrono::nanoseconds(steady::now() - start_).count();
   std::int64_t due = due_.load(std::memory_order_relaxed);
   if (now < due || !due_.compare_exchange_strong(due, now + kInterval.count(), std::memory_order_relaxed)) return;
-  if (!lock_.try_lock()) return;
-  const std::lock_guard hold(lock_, std::adopt_lock);
-  draw();
+  if (const std::unique_lock hold(lock_, std::try_to_lock); hold) draw();
 }
 
 void progress::draw() {

@@ -175,10 +175,11 @@ class condition_variable {
 
  private:
   static constexpr std::int64_t kNever = INT64_MAX;
+  // To the caller of wait() the lock is held all the time.
   template <class Lock>
   static detail::erased_lock erase(Lock& lock) {
-    return {std::addressof(lock), [](void* l) { static_cast<Lock*>(l)->lock(); },
-            [](void* l) { static_cast<Lock*>(l)->unlock(); }};
+    return {std::addressof(lock), [](void* l) WEFT_NO_THREAD_SAFETY_ANALYSIS { static_cast<Lock*>(l)->lock(); },
+            [](void* l) WEFT_NO_THREAD_SAFETY_ANALYSIS { static_cast<Lock*>(l)->unlock(); }};
   }
   static std::int64_t to_ns(time_point when) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();

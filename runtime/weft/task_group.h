@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <weft/annotations.h>
 #include <weft/context.h>
 #include <weft/runtime.h>
 #include <weft/wait_list.h>
@@ -95,7 +96,7 @@ class task_group {
     }
   }
 
-  bool has_room() const { return limit_ < 0 || tasks_ < limit_; }
+  bool has_room() const WEFT_REQUIRES(lock_) { return limit_ < 0 || tasks_ < limit_; }
   void enter_task();
   bool try_enter_task();
   void leave_task() noexcept;
@@ -104,11 +105,11 @@ class task_group {
   void join() noexcept;
 
   cause_cancelable scope_;
-  detail::core_lock lock_;  // guards what follows
-  int tasks_ = 0;
-  int limit_ = -1;
-  detail::wait_queue joiners_, entrants_;
-  std::exception_ptr failure_;  // the first
+  detail::core_lock lock_;
+  int tasks_ WEFT_GUARDED_BY(lock_) = 0;
+  int limit_ WEFT_GUARDED_BY(lock_) = -1;
+  detail::wait_queue joiners_ WEFT_GUARDED_BY(lock_), entrants_ WEFT_GUARDED_BY(lock_);
+  std::exception_ptr failure_ WEFT_GUARDED_BY(lock_);  // the first
 };
 
 }  // namespace weft

@@ -10,6 +10,7 @@
 
 #include "tests/fixture.h"
 #include "tests/foreign.h"
+#include "tests/unchecked_locks.h"
 
 namespace {
 

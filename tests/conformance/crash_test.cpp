@@ -24,6 +24,7 @@
 #include "runtime/traceback.h"
 #include "tests/child.h"
 #include "tests/fixture.h"
+#include "tests/unchecked_locks.h"
 
 // After the call that matters: no tail call.
 #define STAY_IN_FRAME() asm volatile("" ::: "memory")

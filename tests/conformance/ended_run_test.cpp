@@ -9,6 +9,7 @@
 
 #include "runtime/sema.h"
 #include "tests/fixture.h"
+#include "tests/unchecked_locks.h"
 
 namespace {
 

@@ -8,6 +8,7 @@
 
 #include "tests/fixture.h"
 #include "tests/foreign.h"
+#include "tests/unchecked_locks.h"
 
 namespace {
 

@@ -14,6 +14,7 @@
 #include "tests/child.h"
 #include "tests/fixture.h"
 #include "tests/foreign.h"
+#include "tests/unchecked_locks.h"
 
 namespace {
 

@@ -1048,6 +1048,10 @@ struct timed_semaphore {
     const std::int64_t when = limit == std::chrono::nanoseconds::max() ? rt::kNever : rt::nanotime() + limit.count();
     return rt::park_until(who, list.lock, list.waiters, self, when, wait_reason::semaphore_acquire);
   }
+  bool nobody_waits() {
+    const rt::lock_guard hold(list.lock);
+    return list.waiters.empty();
+  }
   void release() {
     const rt::entry who(rt::no_park);
     list.lock.lock();
@@ -1087,7 +1091,7 @@ TEST_P(timing, a_timed_wait_ends_by_its_time_or_by_a_wake_and_never_by_both) {
     });
     EXPECT_EQ(acquired + given_up, 5L * rounds);
     EXPECT_EQ(acquired + s.tokens, released);
-    EXPECT_TRUE(s.list.waiters.empty());
+    EXPECT_TRUE(s.nobody_waits());
     EXPECT_FALSE(s.tokens == 0 && s.acquire(1ms));
     const int before = parked(wait_reason::semaphore_acquire);
     while (s.tokens > 0) s.acquire(0ns);
