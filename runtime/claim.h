@@ -19,9 +19,10 @@
 // the P is this M's, above all.
 //
 // A taker on the M's own CPU (the sentinel, another M of that CPU) never runs at the same time as the M, and a context
-// switch orders everything, so it passes same_cpu and the heavy barrier is left out: this is why Ms and sentinels are
-// pinned. revoked has a token in its upper bits so that the CAS of a slow taker cannot commit on the request that
-// another taker made later.
+// switch orders everything, so the heavy barrier is left out: this is why Ms and sentinels are pinned. Somebody else
+// may undo that at any time, so it asks (shares_cpu) after its own question: whoever moves one of the two away later
+// has the kernel order what both saw before. revoked has a token in its upper bits so that the CAS of a slow taker
+// cannot commit on the request that another taker made later.
 #pragma once
 
 #include <cstdint>
@@ -64,14 +65,14 @@ class p_claim {
   void resume() { revoked_.store(0, std::memory_order_release); }
 
   /// Any other thread: takes the P if the M is still where it was seen, and `still(…)` says so after the question.
-  template <class Still>
-  result take(whereabouts seen, std::uint32_t token, bool same_cpu, Still still) {
+  template <class SharesCpu, class Still>
+  result take(whereabouts seen, std::uint32_t token, SharesCpu shares_cpu, Still still) {
     if (seen.at == place::runtime) return result::not_there;
     const std::uint64_t asked = (std::uint64_t{token} << 2) | kAsked;
     std::uint64_t none = 0;
     if (!revoked_.compare_exchange_strong(none, asked, std::memory_order_acq_rel, std::memory_order_relaxed))
       return result::lost;
-    if (!same_cpu) Policy::heavy_barrier();
+    if (!shares_cpu()) Policy::heavy_barrier();
     std::uint64_t expected = asked;
     const whereabouts now = look();
     if (now.at != seen.at || now.call != seen.call || !still()) {

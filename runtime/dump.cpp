@@ -78,7 +78,8 @@ bool alive(const g* gp) {
 std::string goroutine_header(const g* gp) {
   std::string text = "goroutine " + std::to_string(gp->id.load(std::memory_order_relaxed)) + " [" + state_of(gp);
   if (gp->status.load(std::memory_order_relaxed) == g_status::waiting) text += wait_time(gp);
-  if (gp->lockedm && gp->status.load(std::memory_order_relaxed) != g_status::preempted) text += ", locked to thread";
+  const bool preempted = gp->status.load(std::memory_order_relaxed) == g_status::preempted;
+  if (gp->lockedm.load(std::memory_order_relaxed) && !preempted) text += ", locked to thread";
   text += "]";
   if (const char* name = gp->name.load(std::memory_order_relaxed)) text += std::string(" \"") + name + "\"";
   return text + ":\n";

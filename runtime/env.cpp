@@ -53,10 +53,11 @@ assist read_tier(const run_options& options, bool& by_name) {
   const char* const name = options.kernel_assist ? "run_options.kernel_assist" : "WEFT_KERNEL_ASSIST";
   const char* const value = options.kernel_assist ? options.kernel_assist : variable("WEFT_KERNEL_ASSIST");
   const std::string_view text = value ? value : "auto";
-  by_name = text == "sentinel";
-  if (text == "auto" || by_name) return assist::sentinel;
+  by_name = text != "auto";
+  if (text == "auto" || text == "bpf") return assist::bpf;
+  if (text == "sentinel") return assist::sentinel;
   if (text == "off") return assist::off;
-  malformed(name, text, "auto, sentinel or off");
+  malformed(name, text, "auto, bpf, sentinel or off");
 }
 
 void read_debug(debug_settings& debug, bool& pin) {
@@ -88,6 +89,11 @@ void read_debug(debug_settings& debug, bool& pin) {
 
 }  // namespace
 
+void insist(const std::string& why_not) {
+  std::fprintf(stderr, "weft: kernel assist bpf is not possible: %s\n", why_not.c_str());
+  std::exit(2);
+}
+
 std::size_t parse_stack_size(const std::string& text) {
   std::size_t digits = text.find_first_not_of("0123456789");
   if (digits == text.npos) digits = text.size();
@@ -111,12 +117,12 @@ settings read_settings(const run_options& options) {
   settings result;
   result.gomaxprocs = read_gomaxprocs(options);
   result.stack_size = read_stack_size(options);
-  bool by_name = false;
-  result.tier = read_tier(options, by_name);
+  result.tier = read_tier(options, result.tier_by_name);
   result.pin = options.pin;
   read_debug(result.debug, result.pin);
-  if (!result.pin && result.tier == assist::sentinel) {
-    if (by_name)
+  if (!result.pin && result.tier != assist::off) {
+    if (result.tier_by_name && result.tier == assist::bpf) insist("the threads are not to be pinned");
+    if (result.tier_by_name)
       std::fputs("weft: kernel assist: sentinels need pinned threads, and pinning is off; going on without\n", stderr);
     result.tier = assist::off;
   }

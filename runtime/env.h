@@ -11,7 +11,8 @@ namespace weft::rt {
 struct settings {
   int gomaxprocs = 0;          // 0: the default
   std::size_t stack_size = 0;  // 0: the defaults
-  assist tier = assist::sentinel;
+  assist tier = assist::bpf;   // the most that is wanted
+  bool tier_by_name = false;   // and not just "auto"
   bool pin = true;
   debug_settings debug;
 };
@@ -19,6 +20,9 @@ struct settings {
 /// run_options go before the environment. Where no sentinel can work (not pinned), the tier is off; if one was asked
 /// for by name, one line on stderr says so.
 settings read_settings(const run_options& options);
+
+/// The tier bpf was asked for by name, and cannot be: one line on stderr, exit status 2.
+[[noreturn]] void insist(const std::string& why_not);
 
 /// "64k", "1M", "65536": bytes; 0 if malformed or out of the limits of stack.h.
 std::size_t parse_stack_size(const std::string& text);

@@ -60,8 +60,8 @@ struct alignas(64) goroutine {
   std::uint16_t ready_weight = 0;  // what the sample counts for
   void* eh_caught = nullptr;       // the C++ runtime's exception globals, while it does not run
   std::uint32_t eh_uncaught = 0;
-  std::uint32_t run = 0;     // the number of the run() it belongs to
-  rt::m* lockedm = nullptr;  // lock_os_thread()
+  std::uint32_t run = 0;                 // the number of the run() it belongs to
+  std::atomic<rt::m*> lockedm{nullptr};  // lock_os_thread(), or preempted on it; written by who runs it, read by dumps
   // What starting and ending touch.
   std::atomic<std::uint64_t> id{0};
   closure_fn fn = nullptr;

@@ -23,12 +23,21 @@ std::atomic<std::uint32_t> next_token{0};
 
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
-  if (left_behind(mp->run)) return nullptr;
   if (old && !surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
     if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
     return old;
   }
   return mp->pinned.load(std::memory_order_relaxed) ? take_p_on_cpu(*mp->c) : nullptr;
+}
+
+// An M of an ended run(), whose Ps may be gone, finds none.
+p* acquire_again(m* mp, p* old) {
+  const visit inside;
+  p* const pp = inside.welcome ? find_p(mp, old) : nullptr;
+  if (!pp) return nullptr;
+  sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
+  acquirep(mp, pp);
+  return pp;
 }
 
 // A goroutine that makes one short call after the other must let others run too.
@@ -41,8 +50,15 @@ p* find_p(m* mp, p* old) {
 }
 
 [[gnu::noinline]] void make_ready_to_block(m* mp) {
-  if (sched.tier == assist::off) return wake_sysmon();
+  if (sched.tier.load(std::memory_order_relaxed) == assist::off) return wake_sysmon();
   request_m(*mp->c, nullptr, false);  // one sleeping M here, to take over
+}
+
+// Where the victim ran last says as much as where it may run: if it were running elsewhere by now, the probes would
+// have written that before the barrier of the context switch to it.
+bool belongs_to(const m* mp, const cpu& c) {
+  if (const bpf::slot* const s = slot_of(mp)) return __atomic_load_n(&s->cpu, __ATOMIC_RELAXED) == unsigned(c.number);
+  return is_bound_to(mp->tid, c);
 }
 
 }  // namespace
@@ -53,14 +69,14 @@ m* regain_p(m* mp) {
   const std::uint64_t blocked = ticks_to_ns(cputicks() - mp->blocked_ticks.load(std::memory_order_relaxed));
   p* const old = mp->held;
   mp->held = nullptr;
+  node_costs& costs = *mp->c->costs;
+  if (blocked < costs.switch_ns()) costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
   no_stray(mp);
-  if (p* pp = find_p(mp, old)) {
-    sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
-    acquirep(mp, pp);
+  if (p* const pp = acquire_again(mp, old)) {
     full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
     if (!left_behind(mp->run)) {
       pp->blocked.record(blocked);
-      pp->handoff_ticks.store(0, std::memory_order_relaxed);
+      if (pp->handoff_ticks.exchange(0, std::memory_order_relaxed) != 0) pp->handoffs.add(1);  // from another M
       set_errno(saved_errno);
       return mp;
     }
@@ -79,16 +95,16 @@ bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
   const std::uint64_t now = cputicks();
   victim->blocked_ticks.store(now, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
-  const bool exclusive = same_cpu && victim->pinned.load(std::memory_order_relaxed);
+  const auto shares_cpu = [&] { return same_cpu && is_on(*pp->c) && belongs_to(victim, *pp->c); };
   // What is asked of pp may be about an M that has another one by now.
   const auto still = [&] { return victim->left_with.load(std::memory_order_relaxed) == pp; };
-  if (victim->claim.take(seen, token, exclusive, still) != p_claim<>::result::taken) {
+  if (victim->claim.take(seen, token, shares_cpu, still) != p_claim<>::result::taken) {
     sched.gate.settle();  // its P is busy, so this was not the last
     return false;
   }
   pp->owner.store(nullptr, std::memory_order_release);
   pp->handoff_ticks.store(now, std::memory_order_relaxed);
-  pp->handoffs.add(1);
+  pp->takes.add(1);
   return true;
 }
 
@@ -110,7 +126,10 @@ p* take_p_on_cpu(cpu& c) {
 
 void note_handoff(p* pp, std::uint64_t taken) {
   pp->handoff_ticks.store(0, std::memory_order_relaxed);
-  pp->handoff.record(ticks_to_ns(cputicks() - taken));
+  const std::uint64_t ns = ticks_to_ns(cputicks() - taken);
+  pp->handoff.record(ns);
+  pp->handoffs.add(1);
+  pp->c->costs->handoff.add(ns);
 }
 
 }  // namespace weft::rt
@@ -124,8 +143,8 @@ bool entersyscall() noexcept {
   if (!mp || mp->claim.self() != place::user) return false;
   mp = come_in(mp);
   mp->curg->status.store(g_status::syscall, std::memory_order_relaxed);
-  if (sched.tier == assist::off ? sched.sysmon_asleep.load(std::memory_order_relaxed) : mp->c->idle_ms.empty())
-      [[unlikely]]
+  if (sched.tier.load(std::memory_order_relaxed) == assist::off ? sched.sysmon_asleep.load(std::memory_order_relaxed)
+                                                                : mp->c->idle_ms.empty()) [[unlikely]]
     make_ready_to_block(mp);
   mp->claim.leave();
   return true;

@@ -12,9 +12,9 @@ namespace {
 constexpr int kFirstPauses = 4, kMostPauses = 64;
 constexpr std::int64_t kLookAgainNs = 1'000'000;
 
-// Waits until *word reads 0, for a while. Each look takes the line from the holder, who wants to write it: two Ps at one
-// channel that looked at every pause took 200 ns a message, and with these intervals 40, because whoever has the line
-// gets something done with it.
+// Waits until *word reads 0, for a while. Each look takes the line from the holder, who wants to write it: two Ps at
+// one channel that looked at every pause took 200 ns a message, and with these intervals 40, because whoever has the
+// line gets something done with it.
 void spin_on(const std::atomic<std::uint32_t>& word) {
   for (int pauses = kFirstPauses; pauses <= kMostPauses; pauses *= 2) {
     for (int i = 0; i < pauses; ++i) rt::cpu_relax();

@@ -14,15 +14,17 @@ namespace weft::rt {
 
 void stop_lockedm(m* mp) {
   if (mp->held) handoffp(releasep(mp));
-  const std::uint32_t woken = mp->wake.wait();
+  const std::uint32_t woken = mp->sleep();
   if (woken != kWakeWithP) return;
   acquirep(mp, mp->next_p);
   mp->next_g = mp->lockedg;
 }
 
 void start_lockedm(m* mp, g* gp) {
-  m* const locked = gp->lockedm;
   p* const pp = releasep(mp);
+  const visit inside;
+  if (!inside.welcome) return;  // an M that is parked in mid-code ends by itself then
+  m* const locked = gp->lockedm.load(std::memory_order_relaxed);
   if (locked->c != pp->c) {
     locked->pinned.store(pin_thread(locked->tid, *pp->c), std::memory_order_relaxed);
     locked->c = pp->c;
@@ -40,7 +42,7 @@ void lock_os_thread() {
   if (!mp) return;
   ++mp->lock_count;
   mp->lockedg = mp->curg;
-  mp->curg->lockedm = mp;
+  mp->curg->lockedm.store(mp, std::memory_order_relaxed);
   mp->through_scheduler = true;
 }
 
@@ -49,7 +51,7 @@ void unlock_os_thread() {
   rt::m* const mp = who.mp;
   if (!mp || mp->lock_count == 0 || --mp->lock_count > 0) return;
   mp->lockedg = nullptr;
-  mp->curg->lockedm = nullptr;
+  mp->curg->lockedm.store(nullptr, std::memory_order_relaxed);
   mp->through_scheduler = mp->is_m0;
 }
 

@@ -14,6 +14,7 @@
 #include "runtime/futex.h"
 #include "runtime/g.h"
 #include "runtime/lock.h"
+#include "runtime/state_page.h"
 
 namespace weft::rt {
 
@@ -82,6 +83,12 @@ struct m {
   note wake;
   p* next_p = nullptr;  // given with kWakeWithP
   bool next_spinning = false;
+  std::uint64_t woken_ticks = 0;  // when it was given that P
+  slot_lease slot;
+  // The sentinel's (its CPU's): the last event of the slot that it judged, and, if it decided to wait for the end of
+  // that block, until when (nanotime; else 0).
+  std::atomic<std::uint64_t> judged{0};
+  std::atomic<std::int64_t> waits_until{0};
   std::atomic<bool> idle{false};  // sleeps in an idle stack (a count for schedtrace)
   std::atomic<bool> told_to_exit{false};
   std::atomic<bool> scheduling{true};  // on g0: leaves by itself when its run() is over
@@ -89,6 +96,15 @@ struct m {
   bool zombie = false;  // still in user code when its run() ended: detached, frees itself. Guarded by sched.lock
   void* signal_stack = nullptr;
   stack_t earlier_signal_stack{};
+
+  /// Sleeps until woken with a value, or until the deadline; for the state page that is no block.
+  std::uint32_t sleep(std::int64_t deadline = kNever) {
+    bpf::slot* const s = slot.get();
+    if (s) bpf::announce(*s, bpf::doing::idle);
+    const std::uint32_t woken = wake.wait(deadline);
+    if (s) bpf::announce(*s, bpf::doing::user_code);
+    return woken;
+  }
 
   /// Makes the struct of a dead M as good as new; idle_link, which a slow pop may still read, is left alone.
   void reset() {
@@ -101,6 +117,8 @@ struct m {
     lock_count = 0;
     next_p = nullptr;
     told_to_exit.store(false, std::memory_order_relaxed);
+    judged.store(0, std::memory_order_relaxed);
+    waits_until.store(0, std::memory_order_relaxed);
     wake.drop();
   }
 };

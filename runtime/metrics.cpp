@@ -23,6 +23,7 @@ void collect(metrics::snapshot& all) {
     pp->handoff.add_to(all.histograms["handoff"]);
     pp->blocked.add_to(all.histograms["blocked"]);
     all.counters["goroutines_created"] += pp->created.get();
+    all.counters["takes"] += pp->takes.get();
     all.counters["handoffs"] += pp->handoffs.get();
     all.counters["steals"] += pp->steals.get();
     all.counters["robberies"] += pp->robberies.get();
@@ -30,6 +31,16 @@ void collect(metrics::snapshot& all) {
     all.counters["schedticks"] += pp->schedtick.load(std::memory_order_relaxed);
   }
   all.counters["gomaxprocs"] = static_cast<std::uint64_t>(sched.gomaxprocs.load(std::memory_order_relaxed));
+  for (int node = 0; node < kMaxNodes; ++node) {
+    const node_costs* const costs = known_costs_of_node(node);
+    if (!costs) continue;
+    all.counters["handoffs_at_once"] += costs->at_once.load(std::memory_order_relaxed);
+    all.counters["handoff_waits_won"] += costs->waits_won.load(std::memory_order_relaxed);
+    all.counters["handoff_waits_lost"] += costs->waits_lost.load(std::memory_order_relaxed);
+    all.counters["handoff_regret_ns"] += costs->regret_ns.load(std::memory_order_relaxed);
+  }
+  all.counters["kernel_assist"] = static_cast<std::uint64_t>(sched.tier.load(std::memory_order_relaxed));
+  add_kernel_metrics(all);
   all.counters["threads"] = static_cast<std::uint64_t>(sched.nms.load(std::memory_order_relaxed));
 }
 

@@ -75,7 +75,7 @@ struct p {
   std::atomic<std::uint64_t> handoff_ticks{0};  // when it was taken from a blocked M, until a goroutine runs
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;
-  owned_counter switches, steals, robberies, handoffs, syscalls_blocked, preemptions, parks, wakeups;
+  owned_counter switches, steals, robberies, takes, handoffs, preemptions;
 };
 
 }  // namespace weft::rt

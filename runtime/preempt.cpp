@@ -31,7 +31,6 @@
 #include "runtime/barrier.h"
 #include "runtime/proc.h"
 #include "runtime/switch.h"
-#include "runtime/thread_state.h"
 
 namespace weft::rt {
 namespace {
@@ -44,7 +43,7 @@ char mark;
 
 void stop_stray(const m* mp) {
   if (!mp->claim.taken() || mp->claim.look().at != place::user) return;
-  if (state_of_thread(mp->tid) != thread_state::running) return;
+  if (look_at(mp) != thread_state::running) return;
   siginfo_t info{};
   info.si_signo = kSignal;
   info.si_code = SI_QUEUE;
@@ -52,12 +51,20 @@ void stop_stray(const m* mp) {
   syscall(SYS_rt_tgsigqueueinfo, getpid(), mp->tid.load(std::memory_order_relaxed), kSignal, &info);
 }
 
-// A goroutine that has just got a P while its M was parked in the handler goes on. False: its run() is over.
+// A goroutine that has just got a P while its M was parked in the handler goes on. False: its run() is over, and the P
+// perhaps no more.
 bool take_over(m* mp) {
   p* const pp = mp->next_p;
-  acquirep(mp, pp);
-  full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
-  if (left_behind(mp->run)) return false;
+  {
+    const visit inside;
+    if (!inside.welcome) return false;
+    acquirep(mp, pp);
+    full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
+    if (left_behind(mp->run)) {
+      releasep(mp);
+      return false;
+    }
+  }
   if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
   begin_run(pp, mp->curg, false);
   return true;
@@ -67,16 +74,19 @@ void park_in_handler(m* mp) {
   g* const gp = mp->curg;
   mp->held = nullptr;
   no_stray(mp);
-  gp->lockedm = mp;
+  gp->lockedm.store(mp, std::memory_order_relaxed);
   gp->cause = ready_cause::requeued;
   gp->status.store(g_status::preempted, std::memory_order_relaxed);
   std::uint32_t woken = kWakeToLook;
   if (globrunqput_bound(gp)) {
     wakep_foreign();
     sched.gate.settle();  // not the last: the goroutine is in the queue
-    woken = mp->wake.wait();
+    // A timekeeper of old may be told to look at the timers: the goroutine is still in the queue then.
+    do {
+      woken = mp->sleep();
+    } while (woken == kWakeToLook && !left_behind(mp->run));
   }
-  if (!mp->lockedg.load(std::memory_order_relaxed)) gp->lockedm = nullptr;
+  if (!mp->lockedg.load(std::memory_order_relaxed)) gp->lockedm.store(nullptr, std::memory_order_relaxed);
   if (woken == kWakeWithP && take_over(mp)) mp->claim.resume();
 }
 
@@ -120,7 +130,7 @@ void no_stray(m* mp) {
 
 void free_bound() {
   while (g* const gp = globrunqget_bound()) {
-    m* const mp = gp->lockedm;
+    m* const mp = gp->lockedm.load(std::memory_order_relaxed);
     gp->status.store(g_status::running, std::memory_order_relaxed);
     mp->stray.store(true, std::memory_order_relaxed);
     sched.nstrays.fetch_add(1, std::memory_order_relaxed);

@@ -71,7 +71,7 @@ m* end_goroutine(m* mp) {
   if (mp->lockedg == gp) {
     mp->lockedg = nullptr;
     mp->lock_count = 0;
-    gp->lockedm = nullptr;
+    gp->lockedm.store(nullptr, std::memory_order_relaxed);
     mp->through_scheduler = true;
     if (!mp->is_m0) mp->told_to_exit.store(true, std::memory_order_relaxed);
   }
@@ -127,7 +127,7 @@ void schedule(m* mp) {
     g* gp;
     bool inherits;
     if (!find_runnable(mp, gp, inherits)) return;
-    if (gp->lockedm && gp->lockedm != mp) {
+    if (const m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
       start_lockedm(mp, gp);
       continue;
     }

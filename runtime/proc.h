@@ -82,6 +82,9 @@ void become_m(m* mp);  // the calling thread
 void cease_to_be_m(m* mp);
 void retire_idle_ms();
 bool pin_thread(int tid, const cpu& c);  // tid 0: the calling one; false: refused, or Ms are not pinned
+/// Whether the calling thread runs there right now, and whether another may run there alone.
+bool is_on(const cpu& c);
+bool is_bound_to(int tid, const cpu& c);
 /// pthread_create() with all signals blocked: an error number, or 0.
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument);
 /// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
@@ -120,7 +123,8 @@ void stop_sentinels();
 void start_sysmon();
 void stop_sysmon();
 void wake_sysmon();
-void trace_if_wanted();  // by the template thread
+void trace_if_wanted();  // by the template thread, as is the next
+void report_lost_probes();
 
 // template_thread.cpp
 void start_template_thread();

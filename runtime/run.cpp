@@ -8,7 +8,9 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <cstdio>
+#include <cstdlib>
 
+#include "bpf/capabilities.h"
 #include "numa/cgroup.h"
 #include "numa/topology.h"
 #include "runtime/barrier.h"
@@ -59,6 +61,7 @@ void set_up_cpus(const numa::topology& machine, bool pin) {
     sched.cpus.emplace_back(cpu_numbered(number, retired));
     cpu& c = *sched.cpus.back();
     c.node = number < 0 ? machine.nodes().front().id : std::max(machine.node_of_cpu(number), 0);
+    if (!c.costs) c.costs = &costs_of_node(c.node);
     c.idle_ms.reset();
     c.nps.store(0, std::memory_order_relaxed);
     c.sentinel_failed = false;
@@ -80,9 +83,21 @@ bool can_pin(const numa::topology& machine) {
   return pin_thread(0, first);
 }
 
+// Whoever asks for the probes by name does not want to go on without. Whoever has not asked, and has never had a chance
+// to get them, is not told.
+void choose_tier(settings& wanted) {
+  std::string why_not;
+  if (wanted.tier != assist::bpf || open_state_page(why_not)) return;
+  wanted.tier = assist::sentinel;
+  if (wanted.tier_by_name) insist(why_not);
+  if (bpf::may_load() || std::getenv("WEFT_BPF_FDS"))
+    std::fprintf(stderr, "weft: kernel assist: no probes, going on with sentinels alone: %s\n", why_not.c_str());
+}
+
 void set_up(settings& wanted) {
   const numa::topology machine = numa::topology::discover();
   if (wanted.pin && !can_pin(machine)) {
+    if (wanted.tier == assist::bpf && wanted.tier_by_name) insist("sched_setaffinity is refused");
     std::fputs("weft: sched_setaffinity is refused: threads are not pinned, kernel assist is off\n", stderr);
     wanted.pin = false;
     wanted.tier = assist::off;
@@ -92,7 +107,9 @@ void set_up(settings& wanted) {
   init_clock();
   init_barriers();
   set_default_stack_size(wanted.stack_size ? wanted.stack_size : kDefaultStackSize);
-  sched.tier = wanted.tier;
+  choose_tier(wanted);
+  sched.tier.store(wanted.tier);
+  reset_kernel_metrics();
   sched.pinned = wanted.pin;
   sched.debug = wanted.debug;
   sched.baseline_threads = std::max(kThreadsAtStart - 1, kSanitizerThreads);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/costs.h"
 #include "runtime/globq.h"
 #include "runtime/idle_stack.h"
 #include "runtime/lock.h"
@@ -23,7 +24,7 @@ namespace weft::rt {
 constexpr int kMaxMs = 10'000;                        // Go's limit
 constexpr std::int64_t kForcePreemptNs = 10'000'000;  // Go's time slice; marked by sysmon, so up to twice as long
 
-enum class assist : std::uint8_t { off, sentinel };
+enum class assist : std::uint8_t { off, sentinel, bpf };
 
 struct m_link {
   std::atomic<std::uint32_t>& operator()(std::uint32_t id) const;
@@ -33,6 +34,7 @@ struct m_link {
 struct cpu {
   int number = -1;  // -1: Ms are not pinned
   int node = 0;
+  node_costs* costs = nullptr;
   idle_stack<m_link> idle_ms;
   std::atomic<int> nps{0};
   std::array<std::atomic<p*>, kMaxPs> ps{};  // the first nps; an entry may be null (retired)
@@ -60,11 +62,11 @@ struct scheduler {
   std::atomic<int> gomaxprocs{0};
   std::atomic<int> nps{0};  // entries of allp in use: Ps of this run(), some of them perhaps retired
   std::array<std::atomic<p*>, kMaxPs> allp{};
-  std::atomic<std::uint32_t> run{1};   // number of the current run(); goes up the moment that its main has returned
-  std::atomic<std::uint32_t> gone{0};  // the last run() whose goroutines no M switches to any more
-  std::atomic<bool> active{false};     // goroutines may be started
-  std::atomic<bool> frozen{false};     // nobody runs goroutines any more: the process is dying
-  assist tier = assist::off;
+  std::atomic<std::uint32_t> run{1};      // number of the current run(); goes up the moment that its main has returned
+  std::atomic<std::uint32_t> gone{0};     // the last run() whose goroutines no M switches to any more
+  std::atomic<bool> active{false};        // goroutines may be started
+  std::atomic<bool> frozen{false};        // nobody runs goroutines any more: the process is dying
+  std::atomic<assist> tier{assist::off};  // sysmon lowers it if the probes are lost
   bool pinned = true;
   debug_settings debug;
   // Never destroyed, like all that threads still use while the process exits.

@@ -17,9 +17,14 @@
 //   sentinel:  no P of this CPU is held  ->  armed = 0; look once more; futex wait while armed == 0
 // Both sides run on one CPU, so no wake-up is lost between them.
 //
-// A CPU-bound M leaves it a few visits a second (SCHED_IDLE has a weight of 3 to 1024); at one of those, an M that was
-// preempted in the middle of announcing looks blocked. It then finds its P taken and gets another: wrong a few times
-// a second at most, and harmless.
+// On the tier bpf the M's slot of the state page says for sure whether it has blocked, and in which call, and the cost
+// model (costs.h) whether to wait for it: the sentinel then looks again and again until the time is up. Each event of a
+// slot is believed once. The M must have been switched to before we run again; so if its event is still the same, the
+// probes have missed something or are gone, and /proc/self/task/TID/stat is asked, as it is where there is no slot.
+//
+// A CPU-bound M leaves it a few visits a second (SCHED_IDLE has a weight of 3 to 1024); at one of those, without a
+// slot, an M that was preempted in the middle of announcing looks blocked. It then finds its P taken and gets another:
+// wrong a few times a second at most, and harmless.
 #include <sched.h>
 #include <sys/prctl.h>
 #include <cerrno>
@@ -27,6 +32,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "runtime/clock.h"
 #include "runtime/proc.h"
 #include "runtime/thread_state.h"
 
@@ -40,7 +46,6 @@ void pass_on(p* pp) {
     // A surplus P is drained by an M: that takes locks.
     const bool own_work = surplus(pp) || !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
     if (!own_work && !any_work()) {
-      pp->handoff_ticks.store(0, std::memory_order_relaxed);
       if (!retire_p_for_good(pp)) return;
       continue;  // work came meanwhile
     }
@@ -48,16 +53,69 @@ void pass_on(p* pp) {
   }
 }
 
-// The M of a P of this CPU: has it lost the CPU by blocking?
+enum class judgement : std::uint8_t { not_blocked, expected_back, blocked };
+
+// The M has blocked just now, in this call.
+judgement judge_block(m* mp, bpf::event e) {
+  node_costs& costs = *mp->c->costs;
+  const std::uint32_t wait_ns = costs.kind_of(e.syscall()).next_wait();
+  if (wait_ns == 0) {
+    costs.at_once.fetch_add(1, std::memory_order_relaxed);
+    return judgement::blocked;
+  }
+  mp->waits_until.store(nanotime() + wait_ns, std::memory_order_relaxed);
+  return judgement::expected_back;
+}
+
+// It was waited for, and something has happened since: did it come back in time?
+void learn_from_wait(m* mp, const bpf::slot& s, bpf::event waited_for, bpf::event now) {
+  mp->waits_until.store(0, std::memory_order_relaxed);
+  const std::uint32_t switches = now.sequence() - waited_for.sequence();
+  if (switches != 1 && switches != 2) return;  // more has happened than that it came back, and perhaps left again
+  node_costs& costs = *mp->c->costs;
+  costs.waits_won.fetch_add(1, std::memory_order_relaxed);
+  costs.kind_of(waited_for.syscall()).learn(__atomic_load_n(&s.off_ns, __ATOMIC_RELAXED), costs.switch_ns());
+}
+
+judgement look_again(m* mp, bpf::event e) {
+  const std::int64_t until = mp->waits_until.load(std::memory_order_relaxed);
+  if (until == 0)
+    return state_of_thread(mp->tid) == thread_state::blocked ? judgement::blocked : judgement::not_blocked;
+  if (nanotime() < until) return judgement::expected_back;
+  mp->waits_until.store(0, std::memory_order_relaxed);
+  node_costs& costs = *mp->c->costs;
+  costs.waits_lost.fetch_add(1, std::memory_order_relaxed);
+  // Perhaps a little longer would have been enough: then the next longest wait will tell.
+  costs.kind_of(e.syscall()).learn(block_kind::kLongestWait + 1, costs.switch_ns());
+  return judgement::blocked;
+}
+
+judgement judge_by_slot(m* mp, const bpf::slot& s) {
+  const bpf::event e = bpf::read_event(s), judged{mp->judged.load(std::memory_order_relaxed)};
+  if (e == judged) return look_again(mp, e);
+  if (mp->waits_until.load(std::memory_order_relaxed) != 0) learn_from_wait(mp, s, judged, e);
+  mp->judged.store(e.word, std::memory_order_relaxed);
+  switch (e.state()) {
+    case bpf::state::blocked: return judge_block(mp, e);
+    case bpf::state::preempted: return judgement::not_blocked;
+    case bpf::state::running:  // not while we do
+    case bpf::state::no_thread: break;
+  }
+  return look_again(mp, e);
+}
+
+// Of the M of a P of this CPU: has it lost the CPU by blocking?
+judgement judge(m* mp, place at) {
+  if (at == place::runtime) return judgement::not_blocked;
+  if (const bpf::slot* const s = slot_of(mp)) return judge_by_slot(mp, *s);
+  const bool blocked = at == place::call || state_of_thread(mp->tid) == thread_state::blocked;
+  return blocked ? judgement::blocked : judgement::not_blocked;
+}
+
 bool take_from_blocked(p* pp, m* owner) {
   const whereabouts seen = owner->claim.look();
-  switch (seen.at) {
-    case place::call: return take_p(pp, owner, seen, true);
-    case place::user:
-      return state_of_thread(owner->tid) == thread_state::blocked && take_p_in_user_code(pp, owner, seen, true);
-    case place::runtime: break;
-  }
-  return false;
+  if (judge(owner, seen.at) != judgement::blocked) return false;
+  return seen.at == place::call ? take_p(pp, owner, seen, true) : take_p_in_user_code(pp, owner, seen, true);
 }
 
 // Whether some P of this CPU is held by an M.

@@ -98,7 +98,7 @@ inline g* next_local(m* mp) {
     return nullptr;
   const auto [gp, inherits] = pp->runq.get();
   if (!gp) return nullptr;
-  if (gp->lockedm) [[unlikely]] {
+  if (gp->lockedm.load(std::memory_order_relaxed)) [[unlikely]] {
     mp->next_g = gp;
     mp->next_inherits = inherits;
     return nullptr;

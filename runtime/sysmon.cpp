@@ -16,7 +16,6 @@
 
 #include "runtime/clock.h"
 #include "runtime/proc.h"
-#include "runtime/thread_state.h"
 
 namespace weft::rt {
 namespace {
@@ -25,9 +24,11 @@ constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 
 constexpr std::int64_t kMinNap = 50 * kMicrosecond;
 constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
 constexpr int kPatientRounds = 50;
+constexpr int kUnseenSleeps = 5;
+constexpr std::int64_t kCertainSleep = 20 * kMicrosecond;  // a wait that need not sleep is over sooner
 constexpr std::size_t kScavengeAtOnce = 8192;
 
-std::atomic<bool> trace_wanted{false};
+std::atomic<bool> trace_wanted{false}, probes_lost{false};
 std::atomic<std::int64_t> sysmon_started{0};
 
 struct p_watch {
@@ -36,6 +37,8 @@ struct p_watch {
 };
 
 struct monitor {
+  slot_lease slot;
+  int unseen_sleeps = 0;                  // in a row
   std::int64_t dead_look = kMillisecond;  // until the next look for a deadlock while everything sleeps
   std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
   std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
@@ -43,7 +46,9 @@ struct monitor {
   bool computing = false;  // some goroutine has run since the last round
 };
 
-std::int64_t first_delay() { return sched.tier == assist::off ? 20 * kMicrosecond : kMillisecond; }
+std::int64_t first_delay() {
+  return sched.tier.load(std::memory_order_relaxed) == assist::off ? 20 * kMicrosecond : kMillisecond;
+}
 
 p* p_at(int i) { return sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire); }
 
@@ -96,7 +101,7 @@ bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
 void mind_foreign_locks(const m* owner, std::int64_t slice) {
   if (!sched.first_bound.load(std::memory_order_relaxed) || owner->claim.look().at != place::runtime) return;
   const bool spins = slice >= kForcePreemptNs;  // such a lock may not sleep
-  if (spins || state_of_thread(owner->tid) == thread_state::blocked) free_bound();
+  if (spins || look_at(owner) == thread_state::blocked) free_bound();
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {
@@ -120,6 +125,17 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   if (sched.first_bound.load(std::memory_order_relaxed) && template_thread_is_stuck(now)) free_bound();
   if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
   return useful;
+}
+
+// The probes are believed for as long as they see sysmon's own sleep. Not every kernel shows them every switch, so it
+// takes a few in a row to lose faith. Ms are then judged through /proc.
+void check_probes(monitor& mon, const bpf::slot* slot, bpf::event before_sleep, std::int64_t slept) {
+  if (!slot || slept < kCertainSleep || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
+  mon.unseen_sleeps = bpf::read_event(*slot) == before_sleep ? mon.unseen_sleeps + 1 : 0;
+  if (mon.unseen_sleeps < kUnseenSleeps) return;
+  sched.tier.store(assist::sentinel, std::memory_order_relaxed);
+  probes_lost.store(true, std::memory_order_release);
+  wake_template_thread();
 }
 
 void tidy() {
@@ -164,14 +180,19 @@ void* sysmon_main(void*) {
   prctl(PR_SET_TIMERSLACK, 1);
   monitor mon;
   mon.delay = first_delay();
+  mon.slot.take(bpf::doing::idle);
   bool useful = true;
   while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
+    const bpf::slot* const slot = mon.slot.get();
+    const std::int64_t sleeps_at = nanotime();
+    const bpf::event before_sleep = slot ? bpf::read_event(*slot) : bpf::event{0};
     if (everything_idle())
       sleep_deeply(mon);
     else
       nap(mon, useful);
     const std::int64_t now = nanotime();
     sched.coarse_now.store(now, std::memory_order_relaxed);
+    check_probes(mon, slot, before_sleep, now - sleeps_at);
     lose_patience_with_panics();
     useful = watch_ps(mon, now);
     stop_strays();
@@ -187,10 +208,16 @@ void* sysmon_main(void*) {
       mon.next_tidy = now + kSecond;
     }
   }
+  mon.slot.give_back();
   return nullptr;
 }
 
 }  // namespace
+
+void report_lost_probes() {
+  if (!probes_lost.exchange(false, std::memory_order_acquire)) return;
+  std::fputs("weft: kernel assist: the probes have stopped, going on with sentinels alone\n", stderr);
+}
 
 void trace_if_wanted() {
   if (!trace_wanted.exchange(false, std::memory_order_acquire)) return;

@@ -35,6 +35,7 @@ void* template_main(void*) {
     serve_m_requests();
     start_wanted_sentinels();
     trace_if_wanted();
+    report_lost_probes();
     self.working_since.store(0, std::memory_order_release);
     self.wake.wait();
   }

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -66,7 +67,9 @@ void end_thread(m* mp) {
     }
   }
   if (orphan) delete_p(orphan);
-  if (own) delete mp;
+  if (!own) return;
+  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // start_lockedm() may be looking
+  delete mp;
 }
 
 void* m_main(void* argument) {
@@ -128,6 +131,18 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
   return sched.allm[id].load(std::memory_order_acquire)->idle_link;
 }
 
+bool is_on(const cpu& c) { return sched_getcpu() == c.number; }
+
+bool is_bound_to(int tid, const cpu& c) {
+  std::array<unsigned long, 128> words{};  // 8192 CPUs
+  const long bytes = syscall(SYS_sched_getaffinity, tid, sizeof words, words.data());
+  if (bytes <= 0 || c.number < 0) return false;
+  constexpr std::size_t kBits = 8 * sizeof words[0];
+  const auto number = static_cast<std::size_t>(c.number);
+  if (words[number / kBits] != 1ul << number % kBits) return false;
+  return std::count(words.begin(), words.end(), 0ul) == static_cast<std::ptrdiff_t>(words.size()) - 1;
+}
+
 bool pin_thread(int tid, const cpu& c) {
   if (c.number < 0) return false;
   const auto n = static_cast<std::size_t>(c.number);
@@ -177,6 +192,7 @@ void become_m(m* mp) {
   mp->g0.stk = &mp->g0_stack;
   mp->curg = &mp->g0;
   give_signal_stack(mp);
+  mp->slot.take();
   if (!mp->is_m0) {
     char name[16];
     std::snprintf(name, sizeof name, "weft-m%u", mp->id % 100000);
@@ -188,6 +204,7 @@ void become_m(m* mp) {
 void cease_to_be_m(m* mp) {
   if (mp->g0_stack.base) unregister_roots(mp->g0_stack.base, mp->g0_stack.size);
   take_signal_stack(mp);
+  mp->slot.give_back();
   current_m = nullptr;
 }
 

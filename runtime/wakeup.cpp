@@ -94,7 +94,8 @@ void acquirep(m* mp, p* pp) {
   mp->held = pp;
   mp->left_with.store(pp, std::memory_order_relaxed);  // seen by whoever sees it leave the runtime
   pp->owner.store(mp, std::memory_order_release);      // pairs with the sentinel's and sysmon's acquire
-  if (sched.tier != assist::off && pp->c->armed.load(std::memory_order_relaxed) == 0) arm_sentinel(*pp->c);
+  if (sched.tier.load(std::memory_order_relaxed) != assist::off && pp->c->armed.load(std::memory_order_relaxed) == 0)
+    arm_sentinel(*pp->c);
 }
 
 p* releasep(m* mp) {
@@ -107,6 +108,7 @@ p* releasep(m* mp) {
 void give_p(m* to, p* pp, bool spinning) {
   to->next_p = pp;
   to->next_spinning = spinning;
+  to->woken_ticks = cputicks();
   to->wake.post(kWakeWithP);
 }
 
@@ -134,6 +136,7 @@ bool any_work() {
 // exchange makes one of us put it into the idle set. Whoever lowers it finds the P there, or we see that it was
 // lowered.
 void put_away(p* pp, bool spinning) {
+  pp->handoff_ticks.store(0, std::memory_order_relaxed);  // if it was taken from somebody, then for nobody
   for (;;) {
     if (surplus(pp)) {
       drain(pp);
@@ -194,9 +197,10 @@ void stopm(m* mp) {
   bool kept = false;
   std::int64_t not_before = 0;
   while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
-    const std::uint32_t woken = mp->wake.wait(std::max(keep_time(mp), not_before));
+    const std::uint32_t woken = mp->sleep(std::max(keep_time(mp), not_before));
     kept |= stop_keeping_time(mp);
     if (woken == kWakeWithP) {
+      mp->c->costs->wake.add(ticks_to_ns(cputicks() - mp->woken_ticks));
       acquirep(mp, mp->next_p);
       mp->spinning = mp->woken_to_spin = mp->next_spinning;
       if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();

@@ -136,14 +136,27 @@ inline std::ostream& operator<<(std::ostream& out, const setup& s) {
   return out << s.ps << " Ps, tier " << s.tier << ", chaos seed " << s.chaos;
 }
 
+/// Whether this process can have the tier bpf; loads the probes.
+inline bool has_probes() {
+  static const bool loaded = [] {
+    std::string why_not;
+    return rt::open_state_page(why_not);
+  }();
+  return loaded;
+}
+
+/// Without probes (probes_test says why) the tier bpf is left out.
 inline std::vector<setup> setups() {
   const char* const wanted = std::getenv("WEFT_TEST_SEED");
   const std::uint64_t given = wanted ? std::strtoull(wanted, nullptr, 10) : 0;
   const auto seed = [given](std::uint64_t n) { return given != 0 ? given : n; };
-  if (quick()) return {{1, "off", 0}, {2, "sentinel", 0}, {8, "off", seed(1)}};
-  return {{1, "sentinel", 0},  {1, "off", 0},           {2, "sentinel", 0},  {2, "off", 0},
-          {8, "sentinel", 0},  {8, "off", 0},           {1, "off", seed(1)}, {2, "sentinel", seed(2)},
-          {2, "off", seed(3)}, {8, "sentinel", seed(4)}};
+  const char* const best = has_probes() ? "bpf" : "sentinel";
+  if (quick()) return {{1, "off", 0}, {2, "sentinel", 0}, {8, best, seed(1)}};
+  std::vector<setup> all{{1, "sentinel", 0},       {1, "off", 0},     {2, "sentinel", 0}, {2, "off", 0},
+                         {8, "sentinel", 0},       {8, "off", 0},     {1, best, seed(1)}, {2, "off", seed(3)},
+                         {2, "sentinel", seed(2)}, {8, best, seed(4)}};
+  if (has_probes()) all.insert(all.end(), {{1, "bpf", 0}, {2, "bpf", 0}, {8, "bpf", 0}});
+  return all;
 }
 
 #define WEFT_ON_EVERY_RUNTIME(suite) \

@@ -54,11 +54,49 @@ class histogram {
 
 /// All histograms and counters at one time, by name. Histograms: "runq_wait" (runnable to running), "wakeup_to_run"
 /// (readied by another goroutine, thread or timer to running), "handoff" (a P taken from a blocked M to the next
-/// goroutine on it), "blocked" (a blocking() call in which the P was lost), all in seconds.
+/// goroutine on it), "blocked" (a thread's stay in the kernel in which it lost its P), all in seconds. With the probes
+/// (counter "kernel_assist": 0 off, 1 sentinel, 2 bpf) also "kernel_blocked" (a thread asleep in the kernel) and
+/// "kernel_runq_wait" (runnable, until the kernel gave it a CPU), and the counters "kernel_…", "minor_faults",
+/// "major_faults" of the runtime's threads; "probe_runs_…" and "probe_ns_…" are what the probes themselves cost, while
+/// the kernel counts that (sysctl kernel.bpf_stats_enabled). "takes" counts Ps taken from threads that had blocked or
+/// computed for too long, "handoffs" those of them that went on to run another goroutine. Those that begin with
+/// "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name
 };
+
+/// A cost as measured of late: a moving average.
+struct cost {
+  double seconds;         ///< a default if there are no samples
+  std::uint32_t samples;  ///< how many there have been
+};
+
+/// How long threads stayed blocked in one kind of call, and what the runtime makes of it.
+struct block_costs {
+  int syscall = 0;           ///< its number; -1: a page fault
+  std::uint32_t blocks = 0;  ///< decisions made about such blocks
+  double wait = 0;           ///< seconds: how long the next one is waited for before its P is handed on
+  /// Blocks that ended within a time.
+  struct share {
+    double limit;         ///< seconds; infinity for the last
+    std::uint32_t count;  ///< blocks, old ones counting less
+  };
+  std::vector<share> lasted;  ///< of blocks that were waited for, which some of all kinds are, to learn
+};
+
+/// The cost model of a node.
+struct node_costs {
+  int node = 0;                       ///< its number
+  std::map<std::string, cost> costs;  ///< "handoff": taking a P to its next goroutine; "wake": waking an idle thread
+  std::vector<block_costs> blocks;    ///< by kind
+};
+
+/// The live cost model, of every node that goroutines have run on in this process. Only on the tier bpf are decisions
+/// made by it. Any thread, any time. The snapshot's counters tell how they turned out: "handoffs_at_once" and
+/// "handoff_waits_lost" handed the P on, "handoff_waits_won" got the thread back in time; "handoff_regret_ns" is what
+/// knowing the future would have saved.
+std::vector<node_costs> costs();
 
 /// What the runtime has measured since the last run() began. Run-queue histograms are sampled without bias at high
 /// rates: each sample counts for as many as it stands for. Any thread, any time.

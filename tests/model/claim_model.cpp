@@ -71,7 +71,9 @@ struct contention : suite<contention<Policy, Takers, Calls, SameCpu>, 1 + Takers
     for (int attempt = 0; attempt < Calls; ++attempt) {
       const weft::rt::whereabouts seen = c.look();
       const auto token = static_cast<std::uint32_t>(me);
-      if (c.take(seen, token, SameCpu, [] { return true; }) != claim::result::taken) continue;
+      if (c.take(
+              seen, token, [] { return SameCpu; }, [] { return true; }) != claim::result::taken)
+        continue;
       require(owner.get() == kNobody, "a P that is taken was left");
       if (seen.at == weft::rt::place::call) require(call.get() == seen.call, "a stale verdict takes nothing");
       owner.set(1 + me);

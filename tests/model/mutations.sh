@@ -58,7 +58,7 @@ mutation runq $q 'get() leaves runnext in place' 's/(taken get\(\) \{.*?)      r
 
 c=runtime/claim.h
 mutation claim $c 'no light barrier' "s/$light//"
-mutation claim $c 'no heavy barrier' "s/if \(!same_cpu\) $heavy//"
+mutation claim $c 'no heavy barrier' "s/if \(!shares_cpu\(\)\) $heavy//"
 mutation claim $c 'where is not read again' 's/now.at != seen.at \|\| //'
 mutation claim $c 'the sequence is not compared' 's/now.call != seen.call \|\| //'
 mutation claim $c 'leave() releases nothing' 's/(where_.store\(place::call, std::memory_order_)release/$1relaxed/'

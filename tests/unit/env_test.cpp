@@ -87,7 +87,8 @@ TEST_F(settings, are_the_defaults_where_nothing_is_said) {
   const rt::settings s = rt::read_settings({});
   EXPECT_EQ(s.gomaxprocs, 0);
   EXPECT_EQ(s.stack_size, 0u);
-  EXPECT_EQ(s.tier, assist::sentinel);
+  EXPECT_EQ(s.tier, assist::bpf);
+  EXPECT_FALSE(s.tier_by_name);
   EXPECT_TRUE(s.pin);
   EXPECT_EQ(s.debug.schedtrace_ms, 0);
   EXPECT_FALSE(s.debug.chaos);
@@ -135,11 +136,19 @@ TEST_F(settings, reach_to_their_limits) {
 }
 
 TEST_F(settings, name_the_tier) {
-  const std::pair<const char*, assist> tiers[] = {
-      {"auto", assist::sentinel}, {"sentinel", assist::sentinel}, {"off", assist::off}, {"", assist::sentinel}};
-  for (const auto& [text, tier] : tiers) {
+  struct {
+    const char* text;
+    assist tier;
+    bool by_name;
+  } const tiers[] = {{"auto", assist::bpf, false},
+                     {"bpf", assist::bpf, true},
+                     {"sentinel", assist::sentinel, true},
+                     {"off", assist::off, true},
+                     {"", assist::bpf, false}};
+  for (const auto& [text, tier, by_name] : tiers) {
     const environment wanted("WEFT_KERNEL_ASSIST", text);
     EXPECT_EQ(rt::read_settings({}).tier, tier) << text;
+    EXPECT_EQ(rt::read_settings({}).tier_by_name, by_name) << text;
   }
 }
 
@@ -191,6 +200,9 @@ TEST_F(settings, say_so_where_a_sentinel_was_asked_for_that_cannot_work) {
   EXPECT_TRUE(by_name.exited(0)) << by_name;
   EXPECT_EQ(lines_of(by_name.err).size(), 1u) << by_name;
   EXPECT_NE(by_name.err.find("sentinel"), std::string::npos) << by_name;
+  const child_result insists = said("bpf");
+  EXPECT_TRUE(insists.exited(2)) << insists;
+  EXPECT_EQ(insists.err, "weft: kernel assist bpf is not possible: the threads are not to be pinned\n") << insists;
   for (const char* tier : {"auto", "off"}) {
     const child_result silent = said(tier);
     EXPECT_TRUE(silent.exited(0)) << silent;

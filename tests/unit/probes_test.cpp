@@ -4,9 +4,7 @@
 // ways of reading the kernel are tried that it takes, also those that are for older ones.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
 #include <linux/futex.h>
-#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
@@ -36,15 +34,18 @@
 #include "bpf/capabilities.h"
 #include "bpf/probes.h"
 #include "tests/child.h"
+#include "tests/privilege.h"
 
 namespace {
 
 using namespace weft::bpf;
+using weft::test::become_nobody;
 using weft::test::child_result;
 using weft::test::in_child;
+using weft::test::kNobody;
+using weft::test::refuse_bpf;
 
 constexpr std::size_t kSlots = 8;
-constexpr uid_t kNobody = 65534;
 
 // Not a fault of ours: no privilege, no such kernel, no tools when this was built.
 bool beyond_us(const std::string& why_not) {
@@ -556,24 +557,6 @@ TEST(probes, of_two_sets_both_see_the_same_block) {
 }
 
 // -- Without privilege ------------------------------------------------------------------------------------------------
-
-void become_nobody() {
-  if (getuid() == 0 && setresuid(kNobody, kNobody, kNobody) != 0) weft::test::skip_in_child("setresuid is refused");
-  EXPECT_TRUE(drop_capabilities());
-}
-
-void refuse_bpf(int error) {
-  const std::array<sock_filter, 4> program{
-      sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
-      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog filter{program.size(), const_cast<sock_filter*>(program.data())};
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) != 0)
-    weft::test::skip_in_child("no seccomp filters here");
-}
 
 // Built without the tier, load() says so, and these say nothing.
 bool is_built() {

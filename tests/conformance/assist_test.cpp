@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiers of kernel assist: which one a run() gets, what it says about that, and what it does when the probes go away
+// under it.
+#include <dirent.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "bpf/capabilities.h"
+#include "tests/child.h"
+#include "tests/fixture.h"
+#include "tests/privilege.h"
+
+namespace {
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+enum : std::uint64_t { kOff, kSentinel, kBpf };
+
+std::uint64_t tier() { return metrics::read().counters["kernel_assist"]; }
+
+// Goroutines that block without a word, others that must run meanwhile.
+void block_and_compute() {
+  wait_group done;
+  for (int i = 0; i < 4; ++i)
+    done.go([] {
+      for (int n = 0; n < 10; ++n) std::this_thread::sleep_for(100us);
+    });
+  done.go([] {
+    for (int n = 0; n < 1000; ++n) yield();
+  });
+  done.wait();
+}
+
+int report_tier() {
+  return weft::run([] {
+    block_and_compute();
+    return static_cast<int>(tier());
+  });
+}
+
+#define WEFT_NEEDS_PROBES() \
+  if (!can_load()) GTEST_SKIP() << "no probes here (probes_test says why)"
+
+// In a child: this process must stay without threads and without probes.
+bool can_load() {
+  return in_child([] { return has_probes() ? 0 : 1; }).exited(0);
+}
+
+TEST(assist, is_the_best_there_is) {
+  const auto r = in_child(report_tier);
+  EXPECT_TRUE(r.exited(can_load() ? kBpf : kSentinel)) << r;
+}
+
+TEST(assist, is_what_was_asked_for) {
+  WEFT_NEEDS_PROBES();
+  EXPECT_TRUE(in_child({{"WEFT_KERNEL_ASSIST", "off"}}, report_tier).exited(kOff));
+  EXPECT_TRUE(in_child({{"WEFT_KERNEL_ASSIST", "sentinel"}}, report_tier).exited(kSentinel));
+  EXPECT_TRUE(in_child({{"WEFT_KERNEL_ASSIST", "bpf"}}, report_tier).exited(kBpf));
+}
+
+TEST(assist, of_an_ordinary_user_is_the_sentinel_without_a_word) {
+  const auto r = in_child([] {
+    become_nobody();
+    return report_tier();
+  });
+  WEFT_SKIP_IF_CHILD_DID(r);
+  EXPECT_TRUE(r.exited(kSentinel)) << r;
+  EXPECT_EQ(r.err, "");
+}
+
+TEST(assist, by_probes_that_cannot_be_is_insisted_on) {
+  const auto r = in_child({{"WEFT_KERNEL_ASSIST", "bpf"}}, [] {
+    become_nobody();
+    return report_tier();
+  });
+  WEFT_SKIP_IF_CHILD_DID(r);
+  EXPECT_TRUE(r.exited(2)) << r;
+  EXPECT_EQ(lines_of(r.err).size(), 1u) << r;
+  EXPECT_TRUE(r.err.starts_with("weft: kernel assist bpf is not possible: ")) << r;
+}
+
+TEST(assist, says_in_one_line_that_a_filter_takes_the_probes_away) {
+  WEFT_NEEDS_PROBES();
+  for (const int error : {EPERM, ENOSYS, EACCES}) {
+    const auto r = in_child([error] {
+      refuse_bpf(error);
+      return report_tier();
+    });
+    WEFT_SKIP_IF_CHILD_DID(r);
+    EXPECT_TRUE(r.exited(kSentinel)) << r;
+    EXPECT_EQ(lines_of(r.err).size(), 1u) << r;
+    EXPECT_TRUE(r.err.starts_with("weft: kernel assist: no probes, going on with sentinels alone: bpf() refused: "))
+        << r;
+  }
+}
+
+// The descriptor whose last copy keeps the program attached.
+int link_of_probes() {
+  DIR* const folder = opendir("/proc/self/fdinfo");
+  int found = -1;
+  while (const dirent* entry = folder ? readdir(folder) : nullptr) {
+    std::ifstream file(std::string("/proc/self/fdinfo/") + entry->d_name);
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with("link_type:")) found = std::atoi(entry->d_name);
+  }
+  if (folder) closedir(folder);
+  return found;
+}
+
+TEST(assist, goes_on_with_sentinels_when_the_probes_are_detached) {
+  WEFT_NEEDS_PROBES();
+  const auto r = in_child([] {
+    return weft::run([] {
+      block_and_compute();
+      EXPECT_EQ(tier(), kBpf);
+      const int link = link_of_probes();
+      if (link < 0) skip_in_child("no link in /proc/self/fdinfo");
+      close(link);
+      EXPECT_TRUE(eventually([] {
+        block_and_compute();
+        return tier() == kSentinel;
+      }));
+      block_and_compute();
+    });
+  });
+  WEFT_SKIP_IF_CHILD_DID(r);
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_EQ(r.err, "weft: kernel assist: the probes have stopped, going on with sentinels alone\n") << r;
+}
+
+// Threads beyond the state page's slots are judged through /proc.
+TEST(assist, has_room_for_fewer_threads_than_there_may_be_slow) {
+  WEFT_NEEDS_PROBES();
+  const auto r = in_child([] {
+    return weft::run([] {
+      constexpr int kThreads = 1100;
+      std::atomic<int> there{0};
+      wait_group done;
+      const auto stop = make_chan<unit>();
+      for (int i = 0; i < kThreads; ++i)
+        done.go([&] {
+          lock_os_thread();
+          ++there;
+          stop.recv();
+        });
+      EXPECT_TRUE(eventually([&] { return there == kThreads; }));
+      block_and_compute();
+      EXPECT_EQ(tier(), kBpf);
+      stop.close();
+      done.wait();
+    });
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_EQ(r.err, "");
+}
+
+TEST(assist, counts_what_the_kernel_saw) {
+  WEFT_NEEDS_PROBES();
+  const auto r = in_child([] {
+    return weft::run([] {
+      for (int n = 0; n < 50; ++n) std::this_thread::sleep_for(100us);
+      metrics::snapshot now = metrics::read();
+      EXPECT_GE(now.counters["kernel_blocks"], 40u);  // not every kernel shows every switch
+      EXPECT_GE(now.histograms["kernel_blocked"].count(), 40u);
+      EXPECT_GE(now.histograms["kernel_runq_wait"].count(), 40u);
+      EXPECT_GE(now.histograms["kernel_blocked"].quantile(0.5), 100e-6);
+      const std::vector<metrics::node_costs> costs = metrics::costs();
+      ASSERT_FALSE(costs.empty());
+      const auto& blocks = costs.front().blocks;
+      const auto sleeps = std::find_if(blocks.begin(), blocks.end(), [](const metrics::block_costs& kind) {
+        return kind.syscall == SYS_clock_nanosleep || kind.syscall == SYS_nanosleep;
+      });
+      ASSERT_NE(sleeps, blocks.end());
+      EXPECT_EQ(sleeps->wait, 0);  // a sleep of 100 us is not waited for
+    });
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
+// A later run() of the same process begins anew.
+TEST(assist, counts_each_run_by_itself) {
+  WEFT_NEEDS_PROBES();
+  const auto r = in_child([] {
+    const auto blocks_of_a_run = [](int sleeps) {
+      return weft::run([sleeps] {
+        for (int n = 0; n < sleeps; ++n) std::this_thread::sleep_for(100us);
+        return static_cast<int>(metrics::read().counters["kernel_blocks"]);
+      });
+    };
+    EXPECT_GE(blocks_of_a_run(200), 100);
+    EXPECT_LT(blocks_of_a_run(0), 100);
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
+}  // namespace
