@@ -2,10 +2,10 @@
 // The monitor thread: no P, no goroutines; what nobody else looks after in time. Go: sysmon, retake.
 //
 // Each round: takes Ps from Ms that are away in a blocking call (tier off: this is how they are found at all; tier
-// sentinel: those whose sentinel is starved), and from those that have run a goroutine for a slice (kForcePreemptNs)
-// while others wait or timers are due; stops Ms that run without a P, and lets go on those that must (preempt.cpp);
-// wakes an idle P when work waits that nobody was woken for; gives back what is not used (cold stacks, idle Ms). It
-// takes no foreign locks: no allocation, no stdio.
+// others: those whose sentinel is starved, and those that blocked without a word, too), and from those that have run a
+// goroutine for a slice (kForcePreemptNs) while others wait or timers are due; stops Ms that run without a P, and lets
+// go on those that must (preempt.cpp); wakes an idle P when work waits that nobody was woken for; gives back what is
+// not used (cold stacks, idle Ms). It takes no foreign locks: no allocation, no stdio.
 //
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
@@ -67,6 +67,16 @@ bool retake(p* pp, const m* owner, p_watch& watch, std::int64_t now) {
   return true;
 }
 
+// One that has blocked without a word, and whose sentinel is starved.
+bool retake_unannounced(p* pp, m* owner) {
+  if (sched.tier.load(std::memory_order_relaxed) == assist::off) return false;
+  const whereabouts seen = owner->claim.look();
+  if (seen.at != place::user || look_at(owner) != thread_state::blocked) return false;
+  if (!take_p_in_user_code(pp, owner, seen, false)) return false;
+  handoffp(pp);
+  return true;
+}
+
 // Busy meanwhile, for the deadlock detector: what is taken out of a heap is nowhere for a moment.
 void run_others_timers(timer_heap& heap, std::int64_t now) {
   if (heap.first_when() > now - kMillisecond) return;
@@ -112,13 +122,16 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   for (int i = 0; i < n; ++i) {
     p* const pp = p_at(i);
     p_watch& watch = mon.watches[static_cast<std::size_t>(i)];
-    const m* const owner = pp->owner.load(std::memory_order_acquire);
+    m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) {
       watch.call_since = 0;
     } else {
       const bool same_slice = watch_slice(pp, watch, now);
       mon.computing |= same_slice;
-      if (same_slice) mind_foreign_locks(owner, now - watch.schedtick_since);
+      if (same_slice) {
+        mind_foreign_locks(owner, now - watch.schedtick_since);
+        useful |= retake_unannounced(pp, owner);
+      }
       if (owner->claim.away()) useful |= retake(pp, owner, watch, now);
     }
   }

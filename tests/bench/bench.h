@@ -34,6 +34,9 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 // most.
 constexpr std::size_t kMaxPrintedSamples = 2000;
 
+// A program's exit status where this machine lacks what a work needs; run.py knows it.
+constexpr int kNotHere = 77;
+
 struct options {
   int procs = 1;
   std::int64_t ops = 0;

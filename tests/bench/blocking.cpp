@@ -3,6 +3,10 @@
 // What a call that blocks in the kernel costs the other goroutines, and what announcing it costs when it does not
 // block.
 
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <weft/chan.h>
@@ -15,6 +19,9 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
 
 #include "tests/bench/bench.h"
 #include "tests/bench/in_weft.h"
@@ -24,8 +31,14 @@ namespace {
 using bench::in_weft;
 using bench::per_op;
 
+ssize_t read_announced(int fd, char* byte) {
+  return weft::blocking([&] { return read(fd, byte, 1); });
+}
+ssize_t read_plainly(int fd, char* byte) { return read(fd, byte, 1); }
+
 // One goroutine blocks in read(2), another is runnable. How long until it runs?
-void handoff(std::string_view name, const bench::options& o, void (*prepare)()) {
+void handoff(std::string_view name, const bench::options& o, void (*prepare)(),
+             ssize_t (*read_byte)(int, char*) = read_announced) {
   int pipe_fds[2];
   if (pipe(pipe_fds) != 0) bench::die("pipe");
   std::atomic<std::int64_t> before_read{0};
@@ -44,7 +57,7 @@ void handoff(std::string_view name, const bench::options& o, void (*prepare)()) 
     prepare();
     next.send(1);
     before_read.store(bench::now_ns());
-    while (weft::blocking([&] { return read(pipe_fds[0], &byte, 1); }) != 1) {
+    while (read_byte(pipe_fds[0], &byte) != 1) {
       if (errno != EINTR) bench::die("read");
     }
   }
@@ -54,6 +67,11 @@ void handoff(std::string_view name, const bench::options& o, void (*prepare)()) 
 
 void handoff_read_hot(const bench::options& o) {
   handoff("handoff_read_hot", o, [] {});
+}
+
+void handoff_read_unannounced(const bench::options& o) {
+  handoff(
+      "handoff_read_unannounced", o, [] {}, read_plainly);
 }
 
 void handoff_read_idle(const bench::options& o) {
@@ -122,8 +140,91 @@ void two_blocked_stall(const bench::options& o) {
   bench::report("two_blocked_stall", o, static_cast<double>(longest) / 1e3, "us");
 }
 
+// Fresh pages whose faults take some time each, as those of a slow disk: a thread brings in one after the other.
+class slow_pages {
+ public:
+  slow_pages(std::size_t count, std::int64_t delay) : count_(count), delay_(delay) {
+    constexpr int kUserModeOnly = 1;
+    fd_ = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | kUserModeOnly));
+    uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
+    if (fd_ < 0 || ioctl(fd_, UFFDIO_API, &api) != 0) not_here();
+    void* const at =
+        mmap(nullptr, count * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) bench::die("mmap");
+    pages_ = static_cast<char*>(at);
+    uffdio_register range{.range = {reinterpret_cast<std::uintptr_t>(at), count * kPage},
+                          .mode = UFFDIO_REGISTER_MODE_MISSING,
+                          .ioctls = 0};
+    if (ioctl(fd_, UFFDIO_REGISTER, &range) != 0) not_here();
+    disk_ = std::thread([this] { serve(); });
+  }
+  // All pages must have been touched.
+  ~slow_pages() {
+    disk_.join();
+    munmap(pages_, count_ * kPage);
+    close(fd_);
+  }
+  void touch(std::size_t page) { *static_cast<volatile char*>(pages_ + page * kPage) = 1; }
+
+ private:
+  static constexpr std::size_t kPage = 4096;
+
+  [[noreturn]] static void not_here() {
+    std::perror("userfaultfd");
+    std::exit(bench::kNotHere);
+  }
+  void serve() {
+    for (std::size_t served = 0; served < count_; ++served) {
+      uffd_msg fault;
+      if (read(fd_, &fault, sizeof fault) != sizeof fault) bench::die("read of the userfaultfd");
+      bench::kernel_sleep(delay_);
+      uffdio_zeropage zero{.range = {fault.arg.pagefault.address & ~(kPage - 1), kPage}, .mode = 0, .zeropage = 0};
+      ioctl(fd_, UFFDIO_ZEROPAGE, &zero);
+    }
+  }
+
+  std::size_t count_;
+  std::int64_t delay_;
+  int fd_;
+  char* pages_;
+  std::thread disk_;
+};
+
+// A page fault of 50 ms: how long until another goroutine runs?
+void fault_50ms(const bench::options& o) {
+  std::atomic<std::int64_t> before_fault{0};
+  bench::latencies found(o.ops);
+  const auto next = weft::make_chan<int>(1);
+  weft::wait_group done;
+  done.go([&] {
+    for (std::int64_t i = 0; i < o.ops; ++i) {
+      next.recv();
+      if (const std::int64_t before = before_fault.exchange(0); before != 0) found.add(bench::now_ns() - before);
+    }
+  });
+  slow_pages pages(static_cast<std::size_t>(o.ops), 50 * bench::kMillisecond);
+  for (std::int64_t i = 0; i < o.ops; ++i) {
+    next.send(1);
+    before_fault.store(bench::now_ns());
+    pages.touch(static_cast<std::size_t>(i));
+  }
+  done.wait();
+  found.report("fault_50ms", o);
+}
+
+// What the threads that watch over a P take from a goroutine that computes.
+void compute_bound(const bench::options& o) {
+  const std::int64_t start = bench::now_ns();
+  volatile std::int64_t sum = 0;
+  for (std::int64_t i = 0; i < o.ops; ++i) sum = sum + i;
+  bench::report("compute_bound", o, per_op(start, o.ops), "ns");
+}
+
 constexpr std::array kWorks{
     bench::work{"handoff_read_hot", 3'000, in_weft<handoff_read_hot>},
+    bench::work{"handoff_read_unannounced", 3'000, in_weft<handoff_read_unannounced>},
+    bench::work{"fault_50ms", 20, in_weft<fault_50ms>},
+    bench::work{"compute_bound", 300'000'000, in_weft<compute_bound>},
     bench::work{"handoff_read_idle", 20, in_weft<handoff_read_idle>},
     bench::work{"handoff_read_after_20ms", 40, in_weft<handoff_read_after_20ms>},
     bench::work{"nanosleep_64", 12'800, in_weft<nanosleep_64>},

@@ -22,7 +22,6 @@ using weft::bpf::probes;
 
 constexpr std::size_t kRounds = 21;
 constexpr std::size_t kSlots = 64;
-constexpr int kNotHere = 77;
 constexpr int kSwitchesPerRoundTrip = 2;
 
 std::unique_ptr<probes> load() {
@@ -30,7 +29,7 @@ std::unique_ptr<probes> load() {
   auto loaded = probes::load(kSlots, why_not);
   if (!loaded) {
     std::fprintf(stderr, "no probes: %s\n", why_not.c_str());
-    std::exit(kNotHere);
+    std::exit(bench::kNotHere);
   }
   return loaded;
 }

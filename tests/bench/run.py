@@ -101,10 +101,16 @@ ROWS = [
     Row("handoff_read_idle", 1, "block in read -> other runs, after idle, p99", "<= 12", "p99"),
     Row("handoff_read_after_20ms", 1, "block in read -> other runs, after 20 ms, p50", "<= 5", "p50"),
     Row("handoff_read_after_20ms", 1, "block in read -> other runs, after 20 ms, p99", "<= 12", "p99"),
+    Row("handoff_read_unannounced", 1, "a plain read -> other runs, hot, p50", "<= 5", "p50"),
+    Row("handoff_read_unannounced", 1, "a plain read -> other runs, hot, p99", "<= 12", "p99"),
+    Row("fault_50ms", 1, "page fault of 50 ms -> other runs, p50", "<= 10", "p50"),
+    Row("fault_50ms", 1, "page fault of 50 ms -> other runs, p99", "<= 50", "p99"),
     Row("nanosleep_64", 1, "64 goroutines in nanosleep(100 us)", ">= 200000"),
     Row("nanosleep_64", 2, "64 goroutines in nanosleep(100 us)"),
     Row("syscall_overhead", 1, "a call that does not block, above the raw call", "<= 3"),
     Row("sleep_50us", 1, "sleep of 50 us: overshoot, p50", "<= 15", "p50"),
+    Row("sleep_beside_loops", 2, "sleep of 1 ms under a tight loop a P: overshoot, p50", "<= 200", "p50"),
+    Row("sleep_beside_loops", 2, "sleep of 1 ms under a tight loop a P: overshoot, p99", "<= 2000", "p99"),
     Row("timer_busy", 2, "timers due at once while all Ps compute: lateness, p50", metric="p50"),
     Row("timer_busy", 2, "timers due at once while all Ps compute: lateness, p99", metric="p99"),
     Row("ticker_busy", 2, "staggered tickers while all Ps compute: lateness, p50", metric="p50"),
@@ -113,6 +119,7 @@ ROWS = [
     Row("wake_spinning_p", 2, "the same 2 us after its last work, p50", "<= 1", "p50"),
     Row("locked_pingpong", 1, "ping-pong with a locked thread", "<= 4"),
     Row("locked_pingpong", 2, "ping-pong with a locked thread", "<= 4"),
+    Row("compute_bound", 1, "a step of a goroutine that computes"),
     Row("idle_cpu", 1, "idle process, share of a CPU", "<= 0.02"),
     Row("probes_switch_ours", 1, "what the probes add to a switch of ours", "<= 165"),
     Row("probes_switch_other", 1, "what they add to a switch of another process", "<= 100"),
@@ -142,6 +149,8 @@ class Side:
     min_procs: int = 1
     max_procs: int = 1024
     heavy: frozenset = frozenset()
+    env: dict = dataclasses.field(default_factory=dict)
+    cannot: frozenset = frozenset()
     works: dict = dataclasses.field(default_factory=dict)  # work -> program
 
     def discover(self):
@@ -152,7 +161,7 @@ class Side:
             self.works.update((work, program) for work in listed.stdout.split())
 
     def can(self, work, procs, with_heavy):
-        return work in self.works and self.min_procs <= procs <= self.max_procs and (
+        return work in self.works and work not in self.cannot and self.min_procs <= procs <= self.max_procs and (
             with_heavy or work not in self.heavy)
 
 
@@ -173,8 +182,12 @@ def sides(build_dir):
     peers = programs / "peers"
     boost = "apt-get install libboost-fiber-dev, then make bench"
     heavy = frozenset({"spawn_batch_1m", "skynet_1m"})
+    tiers = [programs / "blocking", programs / "waking"]
     return [
         Side("weft", [programs / source.stem for source in sorted(HERE.glob("*.cpp"))], "make bench"),
+        Side("weft, sentinel", tiers, "make bench", env={"WEFT_KERNEL_ASSIST": "sentinel"}),
+        Side("weft, off", tiers, "make bench", env={"WEFT_KERNEL_ASSIST": "off"},
+             cannot=frozenset({"handoff_read_unannounced"})),  # the byte that ends the read would never be written
         Side("Go", [peers / "go_bench"], "apt-get install golang-go, or GO=/path/to/go (newer ones: golang-1.23-go in "
              "bookworm-backports, golang-1.27-go in sid)"),
         Side("Boost.Fiber", [peers / "boost_fiber"], boost, heavy=heavy),
@@ -223,10 +236,11 @@ class Load:
         return other > BUSY_OTHER or stolen > BUSY_STEAL
 
 
-def run_program(program, work, procs, cpus):
+def run_program(program, work, procs, cpus, more_env):
     """Runs one work once, pinned; returns its results by name, or what went wrong."""
     mine = os.sched_getaffinity(0)
     env = {key: value for key, value in os.environ.items() if key not in ("GOMAXPROCS", "GOGC", "GODEBUG")}
+    env.update(more_env)
     os.sched_setaffinity(0, cpus)
     try:
         child = subprocess.Popen([program, work, "--procs", str(procs)], stdout=subprocess.PIPE,
@@ -277,7 +291,7 @@ class Session:
             what = f"round {number}/{self.options.rounds}" if number else "warm-up"
             self._progress(f"{what}: {side.name} {work}, {procs} P")
             with Load() as load:
-                outcome = run_program(side.works[work], work, procs, self.cpus[procs])
+                outcome = run_program(side.works[work], work, procs, self.cpus[procs], side.env)
             if isinstance(outcome, str):
                 self.failures[key] = outcome
             elif number > 0:

@@ -116,6 +116,27 @@ void ticker_busy(const bench::options& o) {
   });
 }
 
+// One goroutine a P calls nothing, ever. How late is a sleeper of 1 ms?
+void sleep_beside_loops(const bench::options& o) {
+  std::atomic<bool> stop{false};
+  weft::wait_group loops;
+  bench::latencies found(o.ops);
+  for (int i = 0; i < o.procs; ++i) {
+    loops.go([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  for (std::int64_t i = 0; i < o.ops; ++i) {
+    const std::int64_t start = bench::now_ns();
+    weft::sleep_for(std::chrono::milliseconds(1));
+    found.add(bench::now_ns() - start - bench::kMillisecond);
+  }
+  stop = true;
+  loops.wait();
+  found.report("sleep_beside_loops", o);
+}
+
 void idle_cpu(const bench::options& o) {
   const double before = bench::cpu_seconds();
   const std::int64_t start = bench::now_ns();
@@ -130,6 +151,7 @@ constexpr std::array kWorks{
     bench::work{"sleep_50us", 300, in_weft<sleep_50us>},
     bench::work{"timer_busy", 4000, in_weft<timer_busy>},
     bench::work{"ticker_busy", 4000, in_weft<ticker_busy>},
+    bench::work{"sleep_beside_loops", 200, in_weft<sleep_beside_loops>},
     bench::work{"idle_cpu", 3000, in_weft<idle_cpu>},
 };
 

@@ -118,6 +118,10 @@ struct pipe_ends {
     char byte;
     EXPECT_EQ(blocking([&] { return ::read(fds[0], &byte, 1); }), 1);
   }
+  void read_plainly() {
+    char byte;
+    EXPECT_EQ(::read(fds[0], &byte, 1), 1);
+  }
   void write() { EXPECT_EQ(::write(fds[1], "", 1), 1); }
   std::array<int, 2> fds{};
 };
@@ -671,6 +675,23 @@ class busy_neighbours {
   }
   std::vector<pid_t> children_;
 };
+
+// The goroutine that would end the read waits for the P of the one that reads.
+TEST_P(degraded, beside_busy_neighbours_a_plain_read_loses_its_p) {
+  if (tier() == std::string("off")) GTEST_SKIP() << "takes no P from who does not say that it blocks";
+  const int rounds = scaled(20);
+  const busy_neighbours neighbours;
+  const auto r = in_child([rounds] {
+    return weft::run(with_ps(1, tier()), [rounds] {
+      pipe_ends bytes;
+      for (int i = 0; i < rounds; ++i) {
+        go([&] { bytes.write(); });
+        bytes.read_plainly();
+      }
+    });
+  });
+  expect_silent_success(r);
+}
 
 TEST_P(degraded, beside_busy_neighbours_every_hand_off_is_made) {
   const int rounds = scaled(100);

@@ -48,6 +48,7 @@ var works = []work{
 	{"sleep_50us", 300, sleep50us},
 	{"timer_busy", 4000, timerBusy},
 	{"ticker_busy", 4000, tickerBusy},
+	{"sleep_beside_loops", 200, sleepBesideLoops},
 	{"idle_cpu", 3000, idleCPU},
 	{"ring_10", 2_000_000, ring(10)},
 	{"ring_1000", 2_000_000, ring(1000)},

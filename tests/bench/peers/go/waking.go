@@ -113,3 +113,26 @@ func idleCPU(o options) {
 	time.Sleep(time.Duration(o.ops) * time.Millisecond)
 	report("idle_cpu", o, 100*(cpuSeconds()-before)/time.Since(start).Seconds(), "%")
 }
+
+// sleepBesideLoops: one goroutine a P calls nothing, ever. How late is a sleeper of 1 ms?
+func sleepBesideLoops(o options) {
+	var stop atomic.Bool
+	var loops sync.WaitGroup
+	for i := 0; i < o.procs; i++ {
+		loops.Add(1)
+		go func() {
+			defer loops.Done()
+			for !stop.Load() {
+			}
+		}()
+	}
+	var found []time.Duration
+	for i := 0; i < o.ops; i++ {
+		start := time.Now()
+		time.Sleep(time.Millisecond)
+		found = append(found, time.Since(start)-time.Millisecond)
+	}
+	stop.Store(true)
+	loops.Wait()
+	reportLatencies("sleep_beside_loops", o, found)
+}
