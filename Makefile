@@ -57,8 +57,8 @@ endif
 need      := CXX='$(CXX)' sh tools/deps.sh
 run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
 
-RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev valgrind \
-  clang? bpftool? libbpf-dev?
+RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
+  nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)

@@ -50,6 +50,7 @@ present() {
     libdw-dev) header elfutils/libdwfl.h && library libdw.so ;;
     libcli11-dev) header CLI/CLI.hpp ;;
     libfmt-dev) header fmt/format.h && library libfmt.so ;;
+    nlohmann-json3-dev) header nlohmann/json.hpp ;;
     libgtest-dev) header gtest/gtest.h && library libgtest.a ;;
     libgmock-dev) header gmock/gmock.h && library libgmock.a ;;
     libbenchmark-dev) header benchmark/benchmark.h && library libbenchmark.so ;;

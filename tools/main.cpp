@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "tools/doctor_command.h"
 #include "tools/sum_command.h"
 #include "tools/usage.h"
 
@@ -21,18 +22,20 @@ struct subcommand {
   int (*run)(int argc, char** argv);
 };
 
-constexpr std::array<subcommand, 1> kSubcommands = {
-    {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command}}};
+constexpr std::array<subcommand, 2> kSubcommands = {
+    {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command},
+     {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command}}};
 
 constexpr const char* kName = "weft";
 constexpr const char* kFooter = R"(
 Examples:
   weft sum /usr/include > list     digests of all files below a directory
   weft sum --check list            verify them
+  weft doctor                      what the kernel lets weft do here, and what to do for more
   weft sum --help                  all about a subcommand
 
-Environment: GOMAXPROCS=N, WEFT_KERNEL_ASSIST=sentinel|off, WEFT_STACK_SIZE=64k, WEFT_DEBUG=schedtrace=MS;
-the manual page weft(1) explains them.)";
+Environment: GOMAXPROCS=N, WEFT_KERNEL_ASSIST=bpf|sentinel|off, WEFT_STACK_SIZE=64k,
+WEFT_DEBUG=schedtrace=MS; the manual page weft(1) explains them.)";
 
 // All that is left when no subcommand was found: --help, --version, or a mistake.
 int without_subcommand(int argc, char** argv) {

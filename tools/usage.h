@@ -22,14 +22,18 @@ inline int usage_error(std::string_view command, std::string_view what) {
   return kStatusUsage;
 }
 
+/// To standard output, whole; if that cannot be, one line on standard error and false.
+inline bool print_text(std::string_view command, std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return true;
+  fmt::print(stderr, "{}: write error: {}\n", command, std::generic_category().message(errno));
+  return false;
+}
+
 /// Prints what was asked for instead of work: help, the version. Returns the exit status.
 inline int print_information(std::string_view command, const CLI::App& app, const CLI::ParseError& asked) {
   std::ostringstream stream;
   const int status = app.exit(asked, stream, stream);
-  const std::string text = stream.str();
-  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return status;
-  fmt::print(stderr, "{}: write error: {}\n", command, std::generic_category().message(errno));
-  return kStatusFailed;
+  return print_text(command, stream.str()) ? status : kStatusFailed;
 }
 
 }  // namespace weft::tools

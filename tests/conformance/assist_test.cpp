@@ -9,7 +9,7 @@
 #include "bpf/capabilities.h"
 #include "tests/child.h"
 #include "tests/fixture.h"
-#include "tests/privilege.h"
+#include "tests/unprivileged.h"
 
 namespace {
 

@@ -34,7 +34,7 @@
 #include "bpf/capabilities.h"
 #include "bpf/probes.h"
 #include "tests/child.h"
-#include "tests/privilege.h"
+#include "tests/unprivileged.h"
 
 namespace {
 
