@@ -59,7 +59,7 @@ struct node_costs {
   std::uint32_t switch_ns() const { return 2 * handoff.ns(); }
 
   estimate handoff{2'500};  // from taking a P to its next goroutine, when an M was there to be woken on that CPU
-  estimate wake{10'000};    // from waking an idle M to its first instruction
+  estimate wake{10'000};    // from waking an idle M for an idle P to its first instruction
   std::array<block_kind, kSyscalls + 1> kinds;
   std::atomic<std::uint64_t> at_once{0}, waits_won{0}, waits_lost{0}, regret_ns{0};
 };

@@ -200,7 +200,7 @@ void stopm(m* mp) {
     const std::uint32_t woken = mp->sleep(std::max(keep_time(mp), not_before));
     kept |= stop_keeping_time(mp);
     if (woken == kWakeWithP) {
-      mp->c->costs->wake.add(ticks_to_ns(cputicks() - mp->woken_ticks));
+      if (mp->next_spinning) mp->c->costs->wake.add(ticks_to_ns(cputicks() - mp->woken_ticks));
       acquirep(mp, mp->next_p);
       mp->spinning = mp->woken_to_spin = mp->next_spinning;
       if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();

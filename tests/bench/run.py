@@ -187,7 +187,7 @@ def sides(build_dir):
         Side("weft", [programs / source.stem for source in sorted(HERE.glob("*.cpp"))], "make bench"),
         Side("weft, sentinel", tiers, "make bench", env={"WEFT_KERNEL_ASSIST": "sentinel"}),
         Side("weft, off", tiers, "make bench", env={"WEFT_KERNEL_ASSIST": "off"},
-             cannot=frozenset({"handoff_read_unannounced"})),  # the byte that ends the read would never be written
+             cannot=frozenset({"handoff_read_unannounced"})),  # 10 ms and more each
         Side("Go", [peers / "go_bench"], "apt-get install golang-go, or GO=/path/to/go (newer ones: golang-1.23-go in "
              "bookworm-backports, golang-1.27-go in sid)"),
         Side("Boost.Fiber", [peers / "boost_fiber"], boost, heavy=heavy),

@@ -678,7 +678,6 @@ class busy_neighbours {
 
 // The goroutine that would end the read waits for the P of the one that reads.
 TEST_P(degraded, beside_busy_neighbours_a_plain_read_loses_its_p) {
-  if (tier() == std::string("off")) GTEST_SKIP() << "takes no P from who does not say that it blocks";
   const int rounds = scaled(20);
   const busy_neighbours neighbours;
   const auto r = in_child([rounds] {
