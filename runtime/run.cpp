@@ -87,10 +87,11 @@ bool can_pin(const numa::topology& machine) {
 // to get them, is not told.
 void choose_tier(settings& wanted) {
   std::string why_not;
+  const bool had_a_chance = bpf::may_load() || std::getenv("WEFT_BPF_FDS");  // loading changes both
   if (wanted.tier != assist::bpf || open_state_page(why_not)) return;
   wanted.tier = assist::sentinel;
   if (wanted.tier_by_name) insist(why_not);
-  if (bpf::may_load() || std::getenv("WEFT_BPF_FDS"))
+  if (had_a_chance)
     std::fprintf(stderr, "weft: kernel assist: no probes, going on with sentinels alone: %s\n", why_not.c_str());
 }
 

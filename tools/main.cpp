@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/doctor_command.h"
+#include "tools/run_command.h"
 #include "tools/sum_command.h"
 #include "tools/usage.h"
 
@@ -22,15 +23,18 @@ struct subcommand {
   int (*run)(int argc, char** argv);
 };
 
-constexpr std::array<subcommand, 2> kSubcommands = {
+constexpr std::array<subcommand, 3> kSubcommands = {
     {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command},
-     {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command}}};
+     {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command},
+     {"run", "Run a program with the probes, and without the privilege that loading them takes",
+      weft::tools::run_command}}};
 
 constexpr const char* kName = "weft";
 constexpr const char* kFooter = R"(
 Examples:
   weft sum /usr/include > list     digests of all files below a directory
   weft sum --check list            verify them
+  weft run --user www-data -- ./server   a program with the kernel's help, but without privilege
   weft doctor                      what the kernel lets weft do here, and what to do for more
   weft sum --help                  all about a subcommand
 
