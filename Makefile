@@ -43,6 +43,10 @@ MODEL_SRC   := $(wildcard tests/model/*.cpp)
 EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
 BENCH_SRC   := $(wildcard tests/bench/*.cpp)
 PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
+# What reads the kernel, or depends on what it tells.
+VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/blocking_kinds_test
+KERNELS     := 5.10 6.1 6.12 7.2
+SHAPES      := 1n 2n
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
 HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
 
@@ -61,9 +65,10 @@ RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libd
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
+VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)
 
-.PHONY: help run test sanitize bench bench-scale doc install uninstall format lint clean deps
+.PHONY: help run test sanitize vmtest bench bench-scale doc install uninstall format lint clean deps
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -89,6 +94,12 @@ sanitize: ## run the full suites under TSan, and under ASan with UBSan
 	@$(build_with) CONFIG=tsan gtests
 	@$(build_with) CONFIG=asan gtests
 	@$(run_tests) $(call gtest_bins,tsan) $(call gtest_bins,asan)
+
+vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n"
+	@$(need) $(VM_DEPS)
+	@$(build_with) CONFIG=release gtests
+	@$(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(KERNELS:%=--kernel %) $(SHAPES:%=--shape %) \
+	  $(VM_TESTS:%=$(BUILD)/release/tests/%)
 
 bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
 	@$(need) $(BENCH_DEPS)

@@ -7,6 +7,7 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -113,6 +114,17 @@ std::uint32_t kernel_stack_size() {
 #endif
 }
 
+// Before 5.11 maps and programs count as locked memory of the user, those of processes that have just ended too. libbpf
+// does the same, but not soon enough for us.
+void raise_memlock_limit() {
+  rlimit limit;
+  if (!kernel_version::running().before(5, 11) || getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return;
+  const rlimit none{RLIM_INFINITY, RLIM_INFINITY};
+  if (setrlimit(RLIMIT_MEMLOCK, &none) == 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 // bpf(2) itself, without libbpf's explanations: may a map be made?
 int bpf_refused() {
   bpf_attr attributes{};
@@ -210,6 +222,7 @@ fd attach(const fd& program, const char* tracepoint, std::string& why_not) {
 }
 
 bool load_probes(std::size_t slots, variant wanted, probe_fds& loaded, std::string& why_not) {
+  raise_memlock_limit();
   if (const int error = bpf_refused()) {
     why_not = refusal(error);
     return false;

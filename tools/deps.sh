@@ -58,6 +58,9 @@ present() {
     bpftool) program bpftool || find_below bpftool /usr/sbin /usr/local/sbin ;;
     libbpf-dev) header bpf/bpf_core_read.h && library libbpf.so ;;
     valgrind) header valgrind/valgrind.h ;;
+    qemu-system-x86) program qemu-system-x86_64 ;;
+    busybox-static) program busybox ;;
+    binutils) program objcopy ;;
     golang-go) program "${GO:-go}" ;;
     python3-matplotlib) python_module matplotlib ;;
     *) program "$1" ;;

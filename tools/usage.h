@@ -24,7 +24,9 @@ inline int usage_error(std::string_view command, std::string_view what) {
 
 /// To standard output, whole; if that cannot be, one line on standard error and false.
 inline bool print_text(std::string_view command, std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return true;
+  // A line-buffered stream may take all of it and only remember that it could not write.
+  const bool taken = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (std::fflush(stdout) == 0 && taken && std::ferror(stdout) == 0) return true;
   fmt::print(stderr, "{}: write error: {}\n", command, std::generic_category().message(errno));
   return false;
 }

@@ -161,6 +161,7 @@ TEST(assist, counts_what_the_kernel_saw) {
   WEFT_NEEDS_PROBES();
   const auto r = in_child([] {
     return weft::run([] {
+      block_and_compute();  // there are threads and sentinels from here on
       for (int n = 0; n < 50; ++n) std::this_thread::sleep_for(100us);
       metrics::snapshot now = metrics::read();
       EXPECT_GE(now.counters["kernel_blocks"], 40u);  // not every kernel shows every switch
