@@ -20,16 +20,25 @@ void stop_lockedm(m* mp) {
   mp->next_g = mp->lockedg;
 }
 
-void start_lockedm(m* mp, g* gp) {
-  p* const pp = releasep(mp);
-  const visit inside;
-  if (!inside.welcome) return;  // an M that is parked in mid-code ends by itself then
+namespace {
+
+void give_to_locked(g* gp, p* pp) {
   m* const locked = gp->lockedm.load(std::memory_order_relaxed);
   if (locked->c != pp->c) {
     locked->pinned.store(pin_thread(locked->tid, *pp->c), std::memory_order_relaxed);
     locked->c = pp->c;
   }
   give_p(locked, pp, false);
+}
+
+}  // namespace
+
+// An M that is parked in mid-code may go on when its run() ends, and free itself: not while we look at it.
+void start_lockedm(m* mp, g* gp) {
+  p* const pp = releasep(mp);
+  if (gp->status.load(std::memory_order_relaxed) != g_status::preempted) return give_to_locked(gp, pp);
+  lock_guard hold(sched.ending_lock);
+  if (!left_behind(mp->run)) give_to_locked(gp, pp);
 }
 
 }  // namespace weft::rt

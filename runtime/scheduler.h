@@ -91,6 +91,7 @@ struct scheduler {
   std::atomic<int> nms{0};  // threads that are Ms
   std::atomic<int> nidle_ms{0};
   idle_stack<m_link> dead_ms;
+  core_lock ending_lock;  // held while an M that its run() may leave behind is looked at, and before it frees itself
   m* m0 = nullptr;
   std::atomic<bool> main_done{false};
   sigset_t sigmask{};  // of run()'s caller: what goroutines have

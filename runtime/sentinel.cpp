@@ -56,8 +56,7 @@ void pass_on(p* pp) {
 enum class judgement : std::uint8_t { not_blocked, expected_back, blocked };
 
 // The M has blocked just now, in this call.
-judgement judge_block(m* mp, bpf::event e) {
-  node_costs& costs = *mp->c->costs;
+judgement judge_block(m* mp, bpf::event e, node_costs& costs) {
   const std::uint32_t wait_ns = costs.kind_of(e.syscall()).next_wait();
   if (wait_ns == 0) {
     costs.at_once.fetch_add(1, std::memory_order_relaxed);
@@ -68,53 +67,51 @@ judgement judge_block(m* mp, bpf::event e) {
 }
 
 // It was waited for, and something has happened since: did it come back in time?
-void learn_from_wait(m* mp, const bpf::slot& s, bpf::event waited_for, bpf::event now) {
+void learn_from_wait(m* mp, const bpf::slot& s, bpf::event waited_for, bpf::event now, node_costs& costs) {
   mp->waits_until.store(0, std::memory_order_relaxed);
   const std::uint32_t switches = now.sequence() - waited_for.sequence();
   if (switches != 1 && switches != 2) return;  // more has happened than that it came back, and perhaps left again
-  node_costs& costs = *mp->c->costs;
   costs.waits_won.fetch_add(1, std::memory_order_relaxed);
   costs.kind_of(waited_for.syscall()).learn(__atomic_load_n(&s.off_ns, __ATOMIC_RELAXED), costs.switch_ns());
 }
 
-judgement look_again(m* mp, bpf::event e) {
+judgement look_again(m* mp, bpf::event e, node_costs& costs) {
   const std::int64_t until = mp->waits_until.load(std::memory_order_relaxed);
   if (until == 0)
     return state_of_thread(mp->tid) == thread_state::blocked ? judgement::blocked : judgement::not_blocked;
   if (nanotime() < until) return judgement::expected_back;
   mp->waits_until.store(0, std::memory_order_relaxed);
-  node_costs& costs = *mp->c->costs;
   costs.waits_lost.fetch_add(1, std::memory_order_relaxed);
   // Perhaps a little longer would have been enough: then the next longest wait will tell.
   costs.kind_of(e.syscall()).learn(block_kind::kLongestWait + 1, costs.switch_ns());
   return judgement::blocked;
 }
 
-judgement judge_by_slot(m* mp, const bpf::slot& s) {
+judgement judge_by_slot(m* mp, const bpf::slot& s, node_costs& costs) {
   const bpf::event e = bpf::read_event(s), judged{mp->judged.load(std::memory_order_relaxed)};
-  if (e == judged) return look_again(mp, e);
-  if (mp->waits_until.load(std::memory_order_relaxed) != 0) learn_from_wait(mp, s, judged, e);
+  if (e == judged) return look_again(mp, e, costs);
+  if (mp->waits_until.load(std::memory_order_relaxed) != 0) learn_from_wait(mp, s, judged, e, costs);
   mp->judged.store(e.word, std::memory_order_relaxed);
   switch (e.state()) {
-    case bpf::state::blocked: return judge_block(mp, e);
+    case bpf::state::blocked: return judge_block(mp, e, costs);
     case bpf::state::preempted: return judgement::not_blocked;
     case bpf::state::running:  // not while we do
     case bpf::state::no_thread: break;
   }
-  return look_again(mp, e);
+  return look_again(mp, e, costs);
 }
 
 // Of the M of a P of this CPU: has it lost the CPU by blocking?
-judgement judge(m* mp, place at) {
+judgement judge(m* mp, place at, node_costs& costs) {
   if (at == place::runtime) return judgement::not_blocked;
-  if (const bpf::slot* const s = slot_of(mp)) return judge_by_slot(mp, *s);
+  if (const bpf::slot* const s = slot_of(mp)) return judge_by_slot(mp, *s, costs);
   const bool blocked = at == place::call || state_of_thread(mp->tid) == thread_state::blocked;
   return blocked ? judgement::blocked : judgement::not_blocked;
 }
 
 bool take_from_blocked(p* pp, m* owner) {
   const whereabouts seen = owner->claim.look();
-  if (judge(owner, seen.at) != judgement::blocked) return false;
+  if (judge(owner, seen.at, *pp->c->costs) != judgement::blocked) return false;
   return seen.at == place::call ? take_p(pp, owner, seen, true) : take_p_in_user_code(pp, owner, seen, true);
 }
 

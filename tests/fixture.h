@@ -152,10 +152,13 @@ inline std::vector<setup> setups() {
   const auto seed = [given](std::uint64_t n) { return given != 0 ? given : n; };
   const char* const best = has_probes() ? "bpf" : "sentinel";
   if (quick()) return {{1, "off", 0}, {2, "sentinel", 0}, {8, best, seed(1)}};
-  std::vector<setup> all{{1, "sentinel", 0},       {1, "off", 0},     {2, "sentinel", 0}, {2, "off", 0},
-                         {8, "sentinel", 0},       {8, "off", 0},     {1, best, seed(1)}, {2, "off", seed(3)},
+  // ThreadSanitizer has room for 8128 stacks in a process, and some tests leave theirs behind.
+  const bool both = has_probes() && !kThreadSanitizer;
+  const char* const second = both ? "sentinel" : best;
+  std::vector<setup> all{{1, second, 0},           {1, "off", 0},     {2, second, 0},     {2, "off", 0},
+                         {8, second, 0},           {8, "off", 0},     {1, best, seed(1)}, {2, "off", seed(3)},
                          {2, "sentinel", seed(2)}, {8, best, seed(4)}};
-  if (has_probes()) all.insert(all.end(), {{1, "bpf", 0}, {2, "bpf", 0}, {8, "bpf", 0}});
+  if (both) all.insert(all.end(), {{1, best, 0}, {2, best, 0}, {8, best, 0}});
   return all;
 }
 
