@@ -10,9 +10,8 @@
 //                 1: CAS 1 -> 0; the winner has kept its P.
 //                 2: the P is gone.
 //   Taker:      read where != runtime, and judge: it is blocked, or has computed for too long. CAS revoked 0 -> 1;
-//   heavy
-//               barrier; read where again. Runtime, or another call than the one judged: CAS 1 -> 0 and leave the M
-//               alone. Else CAS 1 -> 2 commits. A CAS that fails means that the M was faster: nothing happened.
+//               heavy barrier; read where again. Runtime, or another call than the one judged: CAS 1 -> 0 and leave the
+//               M alone. Else CAS 1 -> 2 commits. A CAS that fails means that the M was faster: nothing happened.
 // The barriers make sure that either the entering M sees revoked != 0, or the taker sees where == runtime. If both see
 // the other, the CAS on revoked decides. The M never pays for a fence or a locked instruction unless it is asked.
 // Between the question and the commit the M has not entered at all, so what the taker read of it then still holds: that

@@ -86,9 +86,10 @@ bool can_pin(const numa::topology& machine) {
 // Whoever asks for the probes by name does not want to go on without. Whoever has not asked, and has never had a chance
 // to get them, is not told.
 void choose_tier(settings& wanted) {
+  if (wanted.tier != assist::bpf) return;
   std::string why_not;
   const bool had_a_chance = bpf::may_load() || std::getenv("WEFT_BPF_FDS");  // loading changes both
-  if (wanted.tier != assist::bpf || open_state_page(why_not)) return;
+  if (open_state_page(why_not)) return;
   wanted.tier = assist::sentinel;
   if (wanted.tier_by_name) insist(why_not);
   if (had_a_chance)

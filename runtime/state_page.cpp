@@ -10,7 +10,6 @@
 #include <unistd.h>
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <memory>
 
 #include "bpf/capabilities.h"
@@ -117,10 +116,6 @@ bool open_state_page(std::string& why_not) {
   page.owner = getpid();
   page.returned.reset();
   page.used.store(0, std::memory_order_relaxed);
-  // Later the capabilities are gone, and the cost programs cannot be loaded any more. That they can't be now is no
-  // reason to do without the rest.
-  std::string ignored;
-  if (geteuid() != 0) page.probes->prepare_cost(ignored);
   bpf::drop_capabilities();
   return true;
 }

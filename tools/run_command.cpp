@@ -75,13 +75,12 @@ bool become(const account& who) {
 
 // Null: said why, and the program does without. The descriptors are open for as long as this is there, or exec().
 std::unique_ptr<bpf::probes> load_to_hand_over() {
-  std::string why_not, ignored;
+  std::string why_not;
   std::unique_ptr<bpf::probes> loaded = bpf::probes::load(kSlots, why_not);
   if (!loaded) {
     fmt::print(stderr, "{}: no probes, the program runs without: {}\n", kName, why_not);
     return nullptr;
   }
-  loaded->prepare_cost(ignored);  // the program may not
   setenv("WEFT_BPF_FDS", loaded->hand_over().c_str(), 1);
   return loaded;
 }

@@ -31,38 +31,50 @@ namespace {
 using bench::in_weft;
 using bench::per_op;
 
-ssize_t read_announced(int fd, char* byte) {
-  return weft::blocking([&] { return read(fd, byte, 1); });
-}
-ssize_t read_plainly(int fd, char* byte) { return read(fd, byte, 1); }
-
-// One goroutine blocks in read(2), another is runnable. How long until it runs?
-void handoff(std::string_view name, const bench::options& o, void (*prepare)(),
-             ssize_t (*read_byte)(int, char*) = read_announced) {
-  int pipe_fds[2];
-  if (pipe(pipe_fds) != 0) bench::die("pipe");
-  std::atomic<std::int64_t> before_read{0};
+// One goroutine blocks in block(i), another is runnable, and calls `release`. How long until it runs?
+template <class Block, class Release>
+void delay_of_other(std::string_view name, const bench::options& o, void (*prepare)(), Block block, Release release) {
+  std::atomic<std::int64_t> before_block{0};
   bench::latencies found(o.ops);
   const auto next = weft::make_chan<int>(1);
   weft::wait_group done;
   done.go([&] {
     for (std::int64_t i = 0; i < o.ops; ++i) {
       next.recv();
-      if (const std::int64_t before = before_read.exchange(0); before != 0) found.add(bench::now_ns() - before);
-      if (write(pipe_fds[1], "x", 1) != 1) bench::die("write");
+      if (const std::int64_t before = before_block.exchange(0); before != 0) found.add(bench::now_ns() - before);
+      release();
     }
   });
-  char byte;
   for (std::int64_t i = 0; i < o.ops; ++i) {
     prepare();
     next.send(1);
-    before_read.store(bench::now_ns());
-    while (read_byte(pipe_fds[0], &byte) != 1) {
-      if (errno != EINTR) bench::die("read");
-    }
+    before_block.store(bench::now_ns());
+    block(i);
   }
   done.wait();
   found.report(name, o);
+}
+
+ssize_t read_announced(int fd, char* byte) {
+  return weft::blocking([&] { return read(fd, byte, 1); });
+}
+ssize_t read_plainly(int fd, char* byte) { return read(fd, byte, 1); }
+
+// In read(2), until the other writes.
+void handoff(std::string_view name, const bench::options& o, void (*prepare)(),
+             ssize_t (*read_byte)(int, char*) = read_announced) {
+  int pipe_fds[2];
+  if (pipe(pipe_fds) != 0) bench::die("pipe");
+  const auto block = [&](std::int64_t) {
+    char byte;
+    while (read_byte(pipe_fds[0], &byte) != 1) {
+      if (errno != EINTR) bench::die("read");
+    }
+  };
+  const auto release = [&] {
+    if (write(pipe_fds[1], "x", 1) != 1) bench::die("write");
+  };
+  delay_of_other(name, o, prepare, block, release);
 }
 
 void handoff_read_hot(const bench::options& o) {
@@ -192,24 +204,9 @@ class slow_pages {
 
 // A page fault of 50 ms: how long until another goroutine runs?
 void fault_50ms(const bench::options& o) {
-  std::atomic<std::int64_t> before_fault{0};
-  bench::latencies found(o.ops);
-  const auto next = weft::make_chan<int>(1);
-  weft::wait_group done;
-  done.go([&] {
-    for (std::int64_t i = 0; i < o.ops; ++i) {
-      next.recv();
-      if (const std::int64_t before = before_fault.exchange(0); before != 0) found.add(bench::now_ns() - before);
-    }
-  });
   slow_pages pages(static_cast<std::size_t>(o.ops), 50 * bench::kMillisecond);
-  for (std::int64_t i = 0; i < o.ops; ++i) {
-    next.send(1);
-    before_fault.store(bench::now_ns());
-    pages.touch(static_cast<std::size_t>(i));
-  }
-  done.wait();
-  found.report("fault_50ms", o);
+  delay_of_other(
+      "fault_50ms", o, [] {}, [&](std::int64_t i) { pages.touch(static_cast<std::size_t>(i)); }, [] {});
 }
 
 // What the threads that watch over a P take from a goroutine that computes.

@@ -45,8 +45,8 @@ namespace {
 using namespace weft;
 using namespace weft::test;
 
-// One way: `block` does not return before `release`, which another thread calls, or some time has passed. `setting` is
-// what both need; null from make(): not possible here.
+// One way: `block` does not return before `release`, which another thread calls, or some time has passed. No `block`:
+// not possible here.
 struct blocking_way {
   std::function<void()> block, release;
 };
