@@ -181,7 +181,7 @@ struct temporary_file {
 };
 
 // Another open file description of the same file: a lock of its own.
-kind file_lock(const char* name, std::function<void(int, bool)> lock) {
+kind file_lock(const char* name, const std::function<void(int, bool)>& lock) {
   return {name, [lock] {
             const auto file = std::make_shared<temporary_file>();
             const shared_fd second = own(open(file->path, O_RDWR | O_CLOEXEC));
@@ -201,7 +201,7 @@ void lock_description(int fd, bool lock) {
 }
 
 // A child that ends when it is told to.
-kind child_process(const char* name, std::function<void(pid_t)> wait) {
+kind child_process(const char* name, const std::function<void(pid_t)>& wait) {
   return {name, [wait] {
             const two_ends ends = make_pipe();
             const pid_t child = fork();
@@ -247,7 +247,7 @@ blocking_way full_backlog() {
   const shared_fd first = own(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (connect(first->get(), to, sizeof address) != 0) std::abort();
   const shared_fd second = own(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return {[=] { connect(second->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address); },
+  return {[=] { (void)connect(second->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address); },
           [=] {
             (void)first;
             close(accept(listener->get(), nullptr, nullptr));
@@ -473,7 +473,7 @@ std::vector<kind> kinds() {
                                msghdr message{};
                                message.msg_iov = &part;
                                message.msg_iovlen = 1;
-                               recvmsg(ends.in->get(), &message, 0);
+                               (void)recvmsg(ends.in->get(), &message, 0);
                              },
                              [=] { send_byte(ends.out); }};
        }},
@@ -510,7 +510,7 @@ std::vector<kind> kinds() {
                                socklen_t n = sizeof to;
                                getsockname(listener->get(), reinterpret_cast<sockaddr*>(&to), &n);
                                const descriptor client(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-                               connect(client.get(), reinterpret_cast<sockaddr*>(&to), n);
+                               (void)connect(client.get(), reinterpret_cast<sockaddr*>(&to), n);
                              }};
        }},
       {"connect_to_a_full_backlog", full_backlog},
