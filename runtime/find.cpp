@@ -205,7 +205,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
     if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
-    if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+    if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
     inherits = false;
     if (mp->next_g) {
       gp = mp->next_g;

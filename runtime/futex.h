@@ -18,13 +18,13 @@ void futex_wake(std::atomic<std::uint32_t>& word, int count = 1);
 class note {
  public:
   static constexpr std::uint32_t kNothing = 0;
-  /// Forgets what was posted.
-  void drop() { word_.store(kNothing, std::memory_order_relaxed); }
+  /// Forgets what was posted, and returns it.
+  std::uint32_t take() { return word_.exchange(kNothing, std::memory_order_acquire); }
   /// Returns what was posted (and clears it), or kNothing at the deadline.
   std::uint32_t wait(std::int64_t deadline = kNever) {
     for (;;) {
-      if (const std::uint32_t value = word_.exchange(kNothing, std::memory_order_acquire)) return value;
-      if (!futex_wait(word_, kNothing, deadline)) return word_.exchange(kNothing, std::memory_order_acquire);
+      if (const std::uint32_t value = take()) return value;
+      if (!futex_wait(word_, kNothing, deadline)) return take();
     }
   }
   /// Wakes the sleeper with `value`; release: what was written before is visible to it.

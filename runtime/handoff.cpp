@@ -3,7 +3,7 @@
 // functions of these names, and retake. The protocol between the two sides is in claim.h.
 //
 // entersyscall() announces: from then on the P can be taken, and is as soon as somebody sees that the M really sleeps:
-//   the sentinel of the CPU, which runs the moment that the M does not (sentinel.cpp);
+//   the sentinel of the CPU, which runs the moment that the M does not, and wakes an idle M to take it (sentinel.cpp);
 //   another M of the CPU that comes back from its own call (take_p_on_cpu): it runs, so the one that is away does not;
 //   sysmon, which polls (tier off), or makes up for a sentinel that others starve.
 // A call that does not block costs a few plain stores and loads.
@@ -24,7 +24,7 @@ std::atomic<std::uint32_t> next_token{0};
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
   if (old && !surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
-    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
     return old;
   }
   return mp->pinned.load(std::memory_order_relaxed) ? take_p_on_cpu(*mp->c) : nullptr;
@@ -105,6 +105,23 @@ bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
   pp->owner.store(nullptr, std::memory_order_release);
   pp->handoff_ticks.store(now, std::memory_order_relaxed);
   pp->takes.add(1);
+  return true;
+}
+
+bool carry_out(const take_order& o) {
+  const bool taken = o.seen.at == place::call ? take_p(o.wanted, o.victim, o.seen, true)
+                                              : take_p_in_user_code(o.wanted, o.victim, o.seen, true);
+  if (taken) o.wanted->handoff_ticks.store(o.ticks, std::memory_order_relaxed);
+  return taken;
+}
+
+bool take_as_told(m* mp) {
+  const visit inside;
+  p* const pp = mp->order.wanted;
+  if (!inside.welcome || !carry_out(mp->order)) return false;
+  const bool own_work = surplus(pp) || !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
+  if (!own_work && !any_work() && !retire_p(pp, false)) return false;
+  acquirep(mp, pp);
   return true;
 }
 

@@ -93,6 +93,10 @@ void stop_ms();
 // handoff.cpp: taking a P back from an M that has blocked.
 /// Takes pp from `victim` if that is still where it was seen; true: the caller has pp now.
 bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu);
+/// Takes a P from an M that was seen to have blocked; true: the caller has it.
+bool carry_out(const take_order& order);
+/// What an M does that was woken for it. True: it has the P, and something to do; false: it goes on sleeping.
+bool take_as_told(m* mp);
 /// Takes pp from its M if that is away in an announced call.
 bool take_p_in_call(p* pp, bool same_cpu);
 /// For a returning M: a P of its CPU, from an M that is away; null: none.
@@ -123,6 +127,8 @@ void stop_sentinels();
 void start_sysmon();
 void stop_sysmon();
 void wake_sysmon();
+/// Goroutines run again after all was idle: sysmon is to have a look, but not before them.
+void call_sysmon();
 void trace_if_wanted();  // by the template thread, as is the next
 void report_lost_probes();
 

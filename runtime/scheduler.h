@@ -103,6 +103,7 @@ struct scheduler {
   // sysmon.
   pthread_t sysmon_thread{};
   note sysmon_note;
+  int sysmon_alarm = -1;  // a timerfd, for calls that are not urgent; -1: none. Set before its thread is started
   std::atomic<bool> sysmon_asleep{false};
   std::atomic<int> nstrays{0};
   std::atomic<bool> sysmon_stop{false};
