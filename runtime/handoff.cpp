@@ -66,16 +66,18 @@ bool belongs_to(const m* mp, const cpu& c) {
 m* regain_p(m* mp) {
   const int saved_errno = errno;
   g* const gp = mp->curg;
-  const std::uint64_t blocked = ticks_to_ns(cputicks() - mp->blocked_ticks.load(std::memory_order_relaxed));
+  const std::uint64_t since = mp->blocked_ticks.load(std::memory_order_relaxed);
+  const std::uint64_t blocked = since != 0 ? ticks_to_ns(cputicks() - since) : 0;
   p* const old = mp->held;
   mp->held = nullptr;
   node_costs& costs = *mp->c->costs;
-  if (blocked < costs.switch_ns()) costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
+  if (since != 0 && blocked < costs.switch_ns())
+    costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
   no_stray(mp);
   if (p* const pp = acquire_again(mp, old)) {
     full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
     if (!left_behind(mp->run)) {
-      pp->blocked.record(blocked);
+      if (since != 0) pp->blocked.record(blocked);
       if (pp->handoff_ticks.exchange(0, std::memory_order_relaxed) != 0) pp->handoffs.add(1);  // from another M
       set_errno(saved_errno);
       return mp;
@@ -85,15 +87,15 @@ m* regain_p(m* mp) {
   gp->cause = ready_cause::requeued;
   mp->after = left_behind(mp->run) ? after_switch::nothing : after_switch::requeue_blocked;
   mp = switch_to(mp, gp, &mp->g0);
-  mp->held->blocked.record(blocked);
+  if (since != 0) mp->held->blocked.record(blocked);
   set_errno(saved_errno);
   return mp;
 }
 
-bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
+bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
   sched.gate.begin_busy();  // the M counts as blocked, before it can come back
   const std::uint64_t now = cputicks();
-  victim->blocked_ticks.store(now, std::memory_order_relaxed);
+  victim->blocked_ticks.store(why == loss::blocked ? now : 0, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const auto shares_cpu = [&] { return same_cpu && is_on(*pp->c) && belongs_to(victim, *pp->c); };
   // What is asked of pp may be about an M that has another one by now.
@@ -109,8 +111,8 @@ bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
 }
 
 bool carry_out(const take_order& o) {
-  const bool taken = o.seen.at == place::call ? take_p(o.wanted, o.victim, o.seen, true)
-                                              : take_p_in_user_code(o.wanted, o.victim, o.seen, true);
+  const bool taken = o.seen.at == place::call ? take_p(o.wanted, o.victim, o.seen, loss::blocked, true)
+                                              : take_p_in_user_code(o.wanted, o.victim, o.seen, loss::blocked, true);
   if (taken) o.wanted->handoff_ticks.store(o.ticks, std::memory_order_relaxed);
   return taken;
 }
@@ -129,7 +131,7 @@ bool take_p_in_call(p* pp, bool same_cpu) {
   m* const victim = pp->owner.load(std::memory_order_acquire);
   if (!victim) return false;
   const whereabouts seen = victim->claim.look();
-  return seen.at == place::call && take_p(pp, victim, seen, same_cpu);
+  return seen.at == place::call && take_p(pp, victim, seen, loss::blocked, same_cpu);
 }
 
 p* take_p_on_cpu(cpu& c) {

@@ -10,7 +10,9 @@
 // the handler comes too late, in the runtime, or never, the M gives way at its next runtime call (regain_p).
 //
 // A signal interrupts a blocking call, so it is sent to a thread that runs, and to no other. One that has blocked
-// without a word (sentinel.cpp) runs again some time, without a P: such strays are looked at by sysmon, round by round.
+// without a word (sentinel.cpp) runs again some time, without a P, and takes turns with the M that has it now. So while
+// there are such strays, an M looks for them when it comes to the scheduler (stop_strays_at), and sysmon round by
+// round.
 //
 // A parked M may hold a lock that the runtime itself needs: the allocator's, the dynamic linker's (a new thread takes
 // it). Whoever then blocks in user code is no problem, its P moves on. One that blocks inside the runtime keeps its P,
@@ -35,7 +37,9 @@
 namespace weft::rt {
 namespace {
 
-constexpr int kSignal = SIGURG;  // Go's: a spurious one is harmless, and hardly anybody uses it
+constexpr int kSignal = SIGURG;                 // Go's: a spurious one is harmless, and hardly anybody uses it
+constexpr std::int64_t kStrayLookNs = 100'000;  // a look costs up to 0.5 us, a signal as much
+constexpr std::uint32_t kStrayLookMs = 64;
 struct sigaction earlier;
 
 // Its address says that a signal is ours.
@@ -65,7 +69,7 @@ bool take_over(m* mp) {
       return false;
     }
   }
-  if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+  end_handoff(pp);
   begin_run(pp, mp->curg, false);
   return true;
 }
@@ -116,10 +120,10 @@ void install_preemption() {
 
 void remove_preemption() { sigaction(kSignal, &earlier, nullptr); }
 
-bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu) {
+bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
   victim->stray.store(true, std::memory_order_relaxed);  // before it can find out
   sched.nstrays.fetch_add(1, std::memory_order_relaxed);
-  if (take_p(pp, victim, seen, same_cpu)) return true;
+  if (take_p(pp, victim, seen, why, same_cpu)) return true;
   no_stray(victim);
   return false;
 }
@@ -139,11 +143,24 @@ void free_bound() {
   }
 }
 
+// The next of all Ms, a few at a time: with thousands of blocked ones sysmon's rounds must do.
+void stop_strays_at(p* pp, std::int64_t now) {
+  if (now < pp->strays_next) return;
+  pp->strays_next = now + kStrayLookNs;
+  const visit inside;
+  if (!inside.welcome) return;
+  const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
+  for (std::uint32_t n = std::min(ms, kStrayLookMs); n > 0; --n) {
+    const m* const mp = sched.allm[pp->stray_look++ % ms].load(std::memory_order_acquire);
+    if (mp && mp->stray.load(std::memory_order_relaxed)) stop_stray(mp);
+  }
+}
+
 bool preempt_p(p* pp) {
   m* const victim = pp->owner.load(std::memory_order_acquire);
   if (!victim) return false;
   const whereabouts seen = victim->claim.look();
-  if (seen.at != place::user || !take_p_in_user_code(pp, victim, seen, false)) return false;
+  if (seen.at != place::user || !take_p_in_user_code(pp, victim, seen, loss::computed, false)) return false;
   pp->preemptions.add(1);
   stop_stray(victim);
   handoffp(pp);

@@ -132,7 +132,7 @@ void schedule(m* mp) {
       continue;
     }
     p* const pp = mp->held;
-    if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+    end_handoff(pp);
     mp->scheduling.store(false, std::memory_order_relaxed);
     hardware::light_barrier();  // the same
     if (left_behind(mp->run)) {

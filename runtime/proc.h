@@ -91,8 +91,10 @@ int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*m
 void stop_ms();
 
 // handoff.cpp: taking a P back from an M that has blocked.
+/// Why an M loses its P.
+enum class loss : std::uint8_t { blocked, computed };
 /// Takes pp from `victim` if that is still where it was seen; true: the caller has pp now.
-bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu);
+bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu);
 /// Takes a P from an M that was seen to have blocked; true: the caller has it.
 bool carry_out(const take_order& order);
 /// What an M does that was woken for it. True: it has the P, and something to do; false: it goes on sleeping.
@@ -101,16 +103,22 @@ bool take_as_told(m* mp);
 bool take_p_in_call(p* pp, bool same_cpu);
 /// For a returning M: a P of its CPU, from an M that is away; null: none.
 p* take_p_on_cpu(cpu& c);
-/// A goroutine runs on pp again, which was taken at `taken`.
 void note_handoff(p* pp, std::uint64_t taken);
+/// A goroutine runs on pp.
+inline void end_handoff(p* pp) {
+  if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) [[unlikely]]
+    note_handoff(pp, taken);
+}
 
 // preempt.cpp
 void install_preemption();
 void remove_preemption();
 /// Takes pp from the M that runs user code with it, hands it on, and has the M stopped. False: it runs none.
 bool preempt_p(p* pp);
+/// While sched.nstrays is not 0, by the holder of pp: stops strays that run.
+void stop_strays_at(p* pp, std::int64_t now);
 /// take_p() for an M that runs user code, or has blocked there without a word.
-bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu);
+bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu);
 /// mp has found out.
 void no_stray(m* mp);
 /// Lets all Ms that are parked in mid-code go on without a P.

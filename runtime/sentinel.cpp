@@ -4,8 +4,8 @@
 //
 // A SCHED_IDLE thread, pinned to a CPU and left runnable, runs exactly when nothing better wants that CPU. So when an M
 // blocks, for whatever reason, the sentinel is what runs next. It finds the M away in an announced call, or asleep in
-// the kernel in the middle of user code (a page fault, a foreign lock, a plain read), and wakes an M that sleeps on this
-// CPU, which takes the P, and runs what waits or puts the P into the idle set.
+// the kernel in the middle of user code (a page fault, a foreign lock, a plain read), and wakes an M that sleeps on
+// this CPU, which takes the P, and runs what waits or puts the P into the idle set.
 //
 // It does not take the P itself: whoever else wakes up on this CPU, a thread of another program for one, stops it at
 // once, and if that goes on computing, for seconds. A P in its hands would be lost for as long (and was: goroutines
@@ -13,8 +13,8 @@
 //
 // It shares its CPU with the Ms, so they never run at the same time: program order is all the order that its side of
 // claim.h needs. It takes no locks (an M that is woken meanwhile would wait for a thread that cannot run) and makes no
-// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here. Where none does, it takes the
-// P after all and asks the template thread for an M.
+// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here. Where none does, it takes
+// the P after all and asks the template thread for an M.
 //
 // Armed while some P of its CPU is held by an M; otherwise it sleeps and costs nothing:
 //   acquirep:  the P has an owner; armed == 0?  ->  armed = 1, futex wake

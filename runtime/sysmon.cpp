@@ -10,9 +10,9 @@
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is called, or for a second.
 //
-// It keeps out of the way of what it watches. An M that begins to run goroutines after all was idle does not wake it but
-// sets its alarm for the end of the first round; waking it at once let it run before the M's own sentinel, 15 to 20 us
-// each time. Nor does it wake for a timer that the timekeeper wakes for.
+// It keeps out of the way of what it watches. An M that begins to run goroutines after all was idle does not wake it
+// but sets its alarm for the end of the first round; waking it at once let it run before the M's own sentinel, 15 to 20
+// us each time. Nor does it wake for a timer that the timekeeper wakes for.
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -82,7 +82,7 @@ bool retake_unannounced(p* pp, m* owner) {
   if (sched.tier.load(std::memory_order_relaxed) == assist::off) return false;
   const whereabouts seen = owner->claim.look();
   if (seen.at != place::user || look_at(owner) != thread_state::blocked) return false;
-  if (!take_p_in_user_code(pp, owner, seen, false)) return false;
+  if (!take_p_in_user_code(pp, owner, seen, loss::blocked, false)) return false;
   handoffp(pp);
   return true;
 }
@@ -188,7 +188,8 @@ void wait_for_call(std::int64_t until) {
     sched.sysmon_note.take();
 }
 
-// Until something calls for sysmon, a timer is long due (the timekeeper should have seen to it), or a second has passed.
+// Until something calls for sysmon, a timer is long due (the timekeeper should have seen to it), or a second has
+// passed.
 void sleep_deeply(monitor& mon) {
   set_alarm(0);
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
