@@ -89,6 +89,24 @@ void* m_main(void* argument) {
   return nullptr;
 }
 
+// Where a thread may run.
+class allowance {
+ public:
+  explicit allowance(int tid) { syscall(SYS_sched_getaffinity, tid, sizeof words_, words_.data()); }
+  bool has(const cpu& c) const { return c.number >= 0 && (words_[word_of(c)] & bit_of(c)) != 0; }
+  bool is_only(const cpu& c) const {
+    if (c.number < 0 || words_[word_of(c)] != bit_of(c)) return false;
+    return std::count(words_.begin(), words_.end(), 0ul) == static_cast<std::ptrdiff_t>(words_.size()) - 1;
+  }
+
+ private:
+  static constexpr std::size_t kBits = 8 * sizeof(unsigned long);
+  static std::size_t word_of(const cpu& c) { return static_cast<std::size_t>(c.number) / kBits; }
+  static unsigned long bit_of(const cpu& c) { return 1ul << static_cast<std::size_t>(c.number) % kBits; }
+
+  std::array<unsigned long, 128> words_{};  // 8192 CPUs
+};
+
 void too_many_ms() {
   fatal("thread exhaustion", "runtime: program exceeds " + std::to_string(sched.debug.max_ms) + "-thread limit\n");
 }
@@ -133,15 +151,7 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
 
 bool is_on(const cpu& c) { return sched_getcpu() == c.number; }
 
-bool is_bound_to(int tid, const cpu& c) {
-  std::array<unsigned long, 128> words{};  // 8192 CPUs
-  const long bytes = syscall(SYS_sched_getaffinity, tid, sizeof words, words.data());
-  if (bytes <= 0 || c.number < 0) return false;
-  constexpr std::size_t kBits = 8 * sizeof words[0];
-  const auto number = static_cast<std::size_t>(c.number);
-  if (words[number / kBits] != 1ul << number % kBits) return false;
-  return std::count(words.begin(), words.end(), 0ul) == static_cast<std::ptrdiff_t>(words.size()) - 1;
-}
+bool is_bound_to(int tid, const cpu& c) { return allowance(tid).is_only(c); }
 
 bool pin_thread(int tid, const cpu& c) {
   if (c.number < 0) return false;
@@ -153,6 +163,8 @@ bool pin_thread(int tid, const cpu& c) {
   CPU_FREE(set);
   return pinned;
 }
+
+bool come_home(const cpu& c) { return allowance(0).has(c) && pin_thread(0, c); }
 
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
   sigset_t all, before;
