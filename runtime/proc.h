@@ -117,6 +117,13 @@ void free_bound();
 /// Stops the Ms that run user code without a P.
 void stop_strays();
 
+// fork.cpp
+/// Before a run(): from now on the child of a fork() is told from its parent.
+void watch_forks();
+/// Whether this is the child of a process that had a run() active.
+bool is_forked_child();
+[[noreturn]] void end_forked_child();
+
 // sentinel.cpp
 void arm_sentinel(cpu& c);
 void start_wanted_sentinels();  // by the template thread
