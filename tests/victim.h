@@ -15,10 +15,8 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <filesystem>
 #include <functional>
 #include <new>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -26,15 +24,6 @@
 #include "tests/fixture.h"
 
 namespace weft::test {
-
-/// The threads of a process as they are now.
-inline std::vector<pid_t> threads_of(pid_t process) {
-  std::vector<pid_t> all;
-  std::error_code gone;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task", gone))
-    all.push_back(std::stoi(task.path().filename()));
-  return all;
-}
 
 inline void nap() { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }
 

@@ -38,7 +38,9 @@
 #include <shared_mutex>
 #include <thread>
 
+#include "tests/child.h"
 #include "tests/fixture.h"
+#include "tests/unprivileged.h"
 
 namespace {
 
@@ -573,59 +575,98 @@ std::vector<blocking_case> cases() {
 
 std::ostream& operator<<(std::ostream& out, const blocking_case& c) { return out << c.way.name << ", " << c.tier; }
 
-class blocking_of : public testing::TestWithParam<blocking_case> {
- protected:
-  static void block(const blocking_way& way) {
-    if (GetParam().announced)
-      blocking([&] { way.block(); });
+// A block of this kind, announced or not, on one P.
+class trial {
+ public:
+  trial(const blocking_way& way, const char* tier, bool announced) : way_(way), announced_(announced) {
+    options_.gomaxprocs = 1;
+    options_.kernel_assist = tier;
+  }
+
+  void hands_the_p_to_who_waits_for_it() const {
+    weft::run(options_, [this] {
+      std::atomic<bool> other_ran{false};
+      std::thread releaser([&] {
+        while (!other_ran) std::this_thread::yield();
+        way_.release();
+      });
+      const std::uint64_t before = handoffs();
+      go([&] { other_ran = true; });
+      block();
+      EXPECT_TRUE(other_ran);
+      EXPECT_EQ(handoffs(), before + 1);
+      blocking([&] { releaser.join(); });
+    });
+  }
+
+  void hands_nothing_on_if_nobody_waits() const {
+    weft::run(options_, [this] {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+      std::thread releaser([&] {
+        std::this_thread::sleep_until(end);
+        way_.release();
+      });
+      const std::uint64_t before = handoffs();
+      block();
+      EXPECT_EQ(handoffs(), before);
+      blocking([&] { releaser.join(); });
+    });
+  }
+
+ private:
+  static std::uint64_t handoffs() { return metrics::read().counters["handoffs"]; }
+
+  void block() const {
+    if (announced_)
+      blocking([this] { way_.block(); });
     else
-      way.block();
+      way_.block();
   }
-  static run_options options() {
-    run_options wanted;
-    wanted.gomaxprocs = 1;
-    wanted.kernel_assist = GetParam().tier;
-    return wanted;
-  }
+
+  const blocking_way& way_;
+  bool announced_;
+  run_options options_;
 };
+
+class blocking_of : public testing::TestWithParam<blocking_case> {};
 INSTANTIATE_TEST_SUITE_P(kinds, blocking_of, testing::ValuesIn(cases()), [](const auto& info) {
   return std::string(info.param.way.name) + (info.param.announced ? "_announced_" : "_") + info.param.tier;
 });
 
-std::uint64_t counter(const char* name) { return metrics::read().counters[name]; }
-
 TEST_P(blocking_of, this_kind_hands_the_p_to_who_waits_for_it) {
   const blocking_way way = GetParam().way.make();
   if (!way.block) GTEST_SKIP() << "not possible here";
-  weft::run(options(), [&] {
-    std::atomic<bool> other_ran{false};
-    std::thread releaser([&] {
-      while (!other_ran) std::this_thread::yield();
-      way.release();
-    });
-    const std::uint64_t before = counter("handoffs");
-    go([&] { other_ran = true; });
-    block(way);
-    EXPECT_TRUE(other_ran);
-    EXPECT_EQ(counter("handoffs"), before + 1);
-    blocking([&] { releaser.join(); });
-  });
+  trial(way, GetParam().tier, GetParam().announced).hands_the_p_to_who_waits_for_it();
 }
 
 TEST_P(blocking_of, this_kind_hands_nothing_on_if_nobody_waits) {
   const blocking_way way = GetParam().way.make();
   if (!way.block) GTEST_SKIP() << "not possible here";
-  weft::run(options(), [&] {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
-    std::thread releaser([&] {
-      std::this_thread::sleep_until(end);
-      way.release();
-    });
-    const std::uint64_t before = counter("handoffs");
-    block(way);
-    EXPECT_EQ(counter("handoffs"), before);
-    blocking([&] { releaser.join(); });
-  });
+  trial(way, GetParam().tier, GetParam().announced).hands_nothing_on_if_nobody_waits();
 }
+
+// On the best tier that these users can have. Each child loads probes of its own, as that user.
+class blocking_of_all_kinds : public testing::TestWithParam<user> {
+ protected:
+  static void expect_all_handed_on(bool announced) {
+    const auto r = in_child([announced] {
+      become(GetParam());
+      for (const kind& k : kinds()) {
+        SCOPED_TRACE(k.name);
+        if (const blocking_way way = k.make(); way.block)
+          trial(way, "auto", announced).hands_the_p_to_who_waits_for_it();
+        if (const blocking_way way = k.make(); way.block)
+          trial(way, "auto", announced).hands_nothing_on_if_nobody_waits();
+      }
+    });
+    WEFT_SKIP_IF_CHILD_DID(r);
+    EXPECT_TRUE(r.exited(0)) << r;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(kinds, blocking_of_all_kinds,
+                         testing::Values(user::root, user::with_two_capabilities, user::ordinary), name_of_user);
+
+TEST_P(blocking_of_all_kinds, announced_hands_the_p_on) { expect_all_handed_on(true); }
+TEST_P(blocking_of_all_kinds, without_a_word_hands_the_p_on) { expect_all_handed_on(false); }
 
 }  // namespace

@@ -277,13 +277,6 @@ TEST_P(fault, its_threads_are_moved_all_the_time) {
   });
 }
 
-std::string name_of_thread(pid_t process, pid_t tid) {
-  std::string name;
-  std::ifstream comm("/proc/" + std::to_string(process) + "/task/" + std::to_string(tid) + "/comm");
-  std::getline(comm, name);
-  return name;
-}
-
 // How many of its sentinels may run anywhere.
 int homeless_sentinels(const victim& v) {
   int n = 0;
