@@ -44,25 +44,22 @@ class victim {
   pid_t pid() const { return pid_; }
   std::vector<pid_t> threads() const { return threads_of(pid_); }
 
-  /// Waits until goroutines of every kind have done some more work. False: it has ended, or does not get on.
-  bool goes_on() const { return goes_on([] {}); }
+  /// Waits until goroutines of every kind have done some more work. Failure: it has ended, or does not get on.
+  testing::AssertionResult goes_on() const {
+    return goes_on([] {});
+  }
   /// The same; meanwhile() is called again and again.
   template <class F>
-  bool goes_on(F meanwhile) const {
-    const std::array<long, kKinds> before = done();
-    const auto until = std::chrono::steady_clock::now() + kPatience;
-    const auto more = [&] {
-      const std::array<long, kKinds> now = done();
-      for (std::size_t i = 0; i < kKinds; ++i)
-        if (counted(i) && now[i] < before[i] + kSome) return false;
-      return true;
-    };
-    while (!more()) {
+  testing::AssertionResult goes_on(F meanwhile) const {
+    const counts before = done();
+    const auto until = std::chrono::steady_clock::now() + kGoingOn;
+    while (const char* const late = late_since(before)) {
       meanwhile();
-      if (kill(pid_, 0) != 0 || std::chrono::steady_clock::now() > until) return false;
+      if (kill(pid_, 0) != 0) return testing::AssertionFailure() << "it has ended";
+      if (std::chrono::steady_clock::now() > until) return testing::AssertionFailure() << "no more " << late;
       nap();
     }
-    return true;
+    return testing::AssertionSuccess();
   }
 
   /// What all of its goroutines have done together.
@@ -83,7 +80,11 @@ class victim {
 
  private:
   enum kind : std::size_t { kMessages, kSleeps, kCalls, kReads, kTurns, kKinds };
+  static constexpr std::array<const char*, kKinds> kNames = {"messages", "sleeps", "calls", "reads", "turns of a loop"};
+  using counts = std::array<long, kKinds>;
+
   static constexpr long kSome = 3;
+  static constexpr std::chrono::seconds kGoingOn{20};  // less than a child may take
 
   struct shared {
     std::array<std::atomic<long>, kKinds> done{};
@@ -93,10 +94,18 @@ class victim {
   // ThreadSanitizer delivers signals only at calls, so that nothing would stop a loop that makes none.
   static bool counted(std::size_t k) { return k != kTurns || !kThreadSanitizer; }
 
-  std::array<long, kKinds> done() const {
-    std::array<long, kKinds> now;
+  counts done() const {
+    counts now;
     for (std::size_t i = 0; i < kKinds; ++i) now[i] = shared_->done[i].load();
     return now;
+  }
+
+  // Of what there is not some more yet; null: of nothing.
+  const char* late_since(const counts& before) const {
+    const counts now = done();
+    for (std::size_t i = 0; i < kKinds; ++i)
+      if (counted(i) && now[i] < before[i] + kSome) return kNames[i];
+    return nullptr;
   }
 
   void work(const run_options& options) {
