@@ -164,8 +164,8 @@ class victim {
     });
   }
 
-  shared* const shared_ = new (mmap(nullptr, sizeof(shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))
-      shared;
+  shared* const shared_ =
+      new (mmap(nullptr, sizeof(shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) shared;
   pid_t pid_;
 };
 

@@ -66,7 +66,8 @@ INSTANTIATE_TEST_SUITE_P(chosen, assist, testing::Values(user::root, user::with_
                          name_of_user);
 
 class assist_by_probes : public assist {};
-INSTANTIATE_TEST_SUITE_P(loaded, assist_by_probes, testing::Values(user::root, user::with_two_capabilities), name_of_user);
+INSTANTIATE_TEST_SUITE_P(loaded, assist_by_probes, testing::Values(user::root, user::with_two_capabilities),
+                         name_of_user);
 
 #define WEFT_NEEDS_PROBES() \
   if (!can_load()) GTEST_SKIP() << "no probes here (probes_test says why)"

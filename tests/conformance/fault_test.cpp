@@ -141,8 +141,8 @@ class debugger {
 
  private:
   void begin(pid_t tid) {
-    const long failed = how_ == way::seize ? ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACECLONE)
-                                           : ptrace(PTRACE_ATTACH, tid, 0, 0);
+    const long failed =
+        how_ == way::seize ? ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACECLONE) : ptrace(PTRACE_ATTACH, tid, 0, 0);
     if (failed == 0)
       threads_[tid] = false;
     else if (errno == EPERM && threads_.empty())
@@ -326,7 +326,7 @@ std::vector<int> cpus_that_can_go() {
   return all;
 }
 
-#define WEFT_NEEDS_CPUS_THAT_GO()                                                                       \
+#define WEFT_NEEDS_CPUS_THAT_GO()                                                                          \
   if (!machine_is_ours()) GTEST_SKIP() << "CPUs are taken offline in virtual machines only (make vmtest)"; \
   if (cpus_that_can_go().empty()) GTEST_SKIP() << "no CPU here can be taken offline"
 

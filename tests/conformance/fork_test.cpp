@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fork() in a goroutine: the parent's goroutines go on; the child has this one thread and nothing of the runtime. It may
-// exec, _exit, and call what is safe in a signal handler; if it calls into weft, it ends with a word.
+// fork() in a goroutine: the parent's goroutines go on; the child has this one thread and nothing of the runtime. It
+// may exec, _exit, and call what is safe in a signal handler; if it calls into weft, it ends with a word.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -176,9 +176,7 @@ TEST_P(fork_of, a_goroutine_that_is_locked_to_its_thread) {
 
 // exit() runs what the program registered, on the goroutine's stack.
 TEST_P(fork_of, a_child_may_even_exit) {
-  amid_work([] {
-    EXPECT_EQ(exit_status(forked([] { std::exit(4); })), 4);
-  });
+  amid_work([] { EXPECT_EQ(exit_status(forked([] { std::exit(4); })), 4); });
 }
 
 TEST_P(fork_of, programs_may_be_started_in_all_ways) {
@@ -318,7 +316,7 @@ TEST_P(fork_of, what_a_child_does_is_not_counted_as_its_parent_s) {
                 })),
                 0);
       EXPECT_LT(metrics::read().counters["kernel_blocks"], before + 400);
-      for (int i = 0; i < 100; ++i) usleep(10);
+      for (int i = 0; i < 100; ++i) usleep(1000);
       EXPECT_GE(metrics::read().counters["kernel_blocks"], before + 80);  // not every kernel shows every switch
     });
   });

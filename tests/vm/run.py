@@ -143,6 +143,7 @@ def libraries(binary):
 def make_initramfs(binaries, pattern, image):
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
+        root.chmod(0o755)
         for folder in ("bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp"):
             (root / folder).mkdir()
         (root / "init").write_text(INIT)
