@@ -47,6 +47,7 @@ SHAPES = {
 CPUS = {"4n": "8,sockets=4,cores=2,threads=1", "1n": "4", "cpuless": "4"}
 SKIP_STATUS = 77
 FETCH_TIMEOUT = 20
+LAST_LINES = 60  # shown of a binary that did not end
 
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -209,11 +210,15 @@ class Counts:
         self.passed = len(re.findall(r"^\[       OK \] ", output, re.MULTILINE))
         self.skipped = len(re.findall(r"^\[  SKIPPED \] .* \(\d+ ms\)$", output, re.MULTILINE))
         self.failures = re.findall(r"^\[  FAILED  \] (.*) \(\d+ ms\)$", output, re.MULTILINE)
+        text = r"^\[ RUN      \] .*\n(?:(?!\[ ).*\n)*\[  FAILED  \] .* \(\d+ ms\)$"
+        self.output = re.findall(text, output, re.MULTILINE)
         ended = dict(re.findall(r"^VM_END (\S+) (\d+)$", output, re.MULTILINE))
         for binary in binaries:
             status = ended.get(binary.name)
             if status is None or (status not in ("0", "1")):
                 self.failures.append(f"{binary.name}: " + ("did not end" if status is None else f"status {status}"))
+                begun = output.rfind(f"VM_BEGIN {binary.name}")
+                self.output.append("\n".join(output[begun:].splitlines()[-LAST_LINES:]) if begun >= 0 else "")
 
     def __str__(self):
         return f"{self.passed} passed, {len(self.failures)} failed, {self.skipped} skipped"
@@ -256,8 +261,7 @@ def run_all(options):
             output = boot(kernel, shape, image, options.timeout)
             counts = Counts(output, options.binaries)
             say(f"kernel {version}, {shape}: {counts}")
-            if counts.failures or options.show:
-                say(output)
+            say(output if options.show else "\n".join(counts.output))
             for failure in counts.failures:
                 say(f"FAILED kernel {version}, {shape}: {failure}")
             passed, failed, skipped = passed + counts.passed, failed + len(counts.failures), skipped + counts.skipped
