@@ -44,9 +44,13 @@ EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
 BENCH_SRC   := $(wildcard tests/bench/*.cpp)
 PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
 # What reads the kernel, or depends on what it tells.
-VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/blocking_kinds_test
+VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test \
+  conformance/blocking_kinds_test conformance/fault_test conformance/fork_test
 KERNELS     := 5.10 6.1 6.12 7.2
 SHAPES      := 1n 2n
+# The one machine of `make test`.
+CI_KERNEL   := 6.1
+CI_SHAPE    := 2n
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
 HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
 
@@ -60,6 +64,9 @@ build_with += --output-sync=target
 endif
 need      := CXX='$(CXX)' sh tools/deps.sh
 run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
+# 1: kernels, 2: shapes
+in_machines = $(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(1:%=--kernel %) $(2:%=--shape %)
+VM_BINARIES = $(VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
@@ -80,13 +87,14 @@ run: ## hash every file below PATHS (/usr/include), compare with sha256sum, show
 	@$(build_with) command
 	@sh tools/verify_sum.sh $(B)/weft $(PATHS)
 
-test: ## build and run all suites, then the same under the sanitizers in short form
+test: ## build and run all suites, the same under the sanitizers in short form, and some in a virtual machine if QEMU is there
 	@$(need) $(TEST_DEPS)
 	@rm -f $(BUILD)/test-summary
 	@$(build_with) CONFIG=release tests
 	@$(build_with) CONFIG=tsan quick
 	@$(build_with) CONFIG=asan quick
 	@$(run_tests) --quick-sanitizers --summary $(BUILD)/test-summary \
+	  --also '$(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible $(VM_BINARIES)' \
 	  $(call all_tests,release) $(call quick_bins,tsan) $(call quick_bins,asan)
 
 sanitize: ## run the full suites under TSan, and under ASan with UBSan
@@ -98,8 +106,7 @@ sanitize: ## run the full suites under TSan, and under ASan with UBSan
 vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n"
 	@$(need) $(VM_DEPS)
 	@$(build_with) CONFIG=release gtests
-	@$(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(KERNELS:%=--kernel %) $(SHAPES:%=--shape %) \
-	  $(VM_TESTS:%=$(BUILD)/release/tests/%)
+	@$(call in_machines,$(KERNELS),$(SHAPES)) $(VM_BINARIES)
 
 bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
 	@$(need) $(BENCH_DEPS)

@@ -217,7 +217,10 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     }
     p* const pp = mp->held;
     const bool allowance_used = pp->switches_left.load(std::memory_order_relaxed) <= 0;
-    if (allowance_used) renew_allowance(pp);
+    if (allowance_used) {
+      renew_allowance(pp);
+      if (!is_on(*mp->c)) mp->pinned.store(come_home(*mp->c), std::memory_order_relaxed);
+    }
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
     if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;

@@ -51,6 +51,7 @@ foreign_thread& of(g* gp) {
 }
 
 void foreign_park(g* gp) {
+  if (is_forked_child()) end_forked_child();
   sched.nforeign_waiting.fetch_add(1, std::memory_order_seq_cst);
   sched.foreign_changes.fetch_add(1, std::memory_order_seq_cst);
   if (sched.gate.busy() == 0) check_dead();

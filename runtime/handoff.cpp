@@ -64,6 +64,7 @@ bool belongs_to(const m* mp, const cpu& c) {
 }  // namespace
 
 m* regain_p(m* mp) {
+  if (is_forked_child()) end_forked_child();
   const int saved_errno = errno;
   g* const gp = mp->curg;
   const std::uint64_t since = mp->blocked_ticks.load(std::memory_order_relaxed);

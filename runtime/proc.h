@@ -85,6 +85,9 @@ bool pin_thread(int tid, const cpu& c);  // tid 0: the calling one; false: refus
 /// Whether the calling thread runs there right now, and whether another may run there alone.
 bool is_on(const cpu& c);
 bool is_bound_to(int tid, const cpu& c);
+/// For a pinned thread that runs elsewhere: somebody has moved it, or the kernel has, since the CPU was offline. Pins it
+/// again, unless it may not run there any more (false): whoever moves threads away is obeyed.
+bool come_home(const cpu& c);
 /// pthread_create() with all signals blocked: an error number, or 0.
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument);
 /// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
@@ -125,6 +128,13 @@ void no_stray(m* mp);
 void free_bound();
 /// Stops the Ms that run user code without a P.
 void stop_strays();
+
+// fork.cpp
+/// Before a run(): from now on the child of a fork() is told from its parent.
+void watch_forks();
+/// Whether this is the child of a process that had a run() active.
+bool is_forked_child();
+[[noreturn]] void end_forked_child();
 
 // sentinel.cpp
 void arm_sentinel(cpu& c);

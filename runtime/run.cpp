@@ -233,7 +233,9 @@ namespace weft::detail {
 using namespace weft::rt;
 
 void run_main(const run_options& options, void (*main_fn)(void*), void* argument) {
+  if (is_forked_child()) end_forked_child();
   if (this_m() || entered.exchange(true)) throw error("run: a run() is active already");
+  watch_forks();
   settings wanted = read_settings(options);
   const thread_state_guard calling_thread;
   set_up(wanted);

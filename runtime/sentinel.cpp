@@ -143,6 +143,7 @@ bool look_around(cpu& c, std::uint32_t number) {
   }
   c.visiting.fetch_sub(1, std::memory_order_release);
   if (over) return false;
+  if (!is_on(c)) come_home(c);
   if (held)
     sched_yield();
   else

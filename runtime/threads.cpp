@@ -90,6 +90,31 @@ void* m_main(void* argument) {
   return nullptr;
 }
 
+// Where a thread may run. Takes no memory: who starts does not have to wait for the allocator's locks.
+class cpu_mask {
+ public:
+  static cpu_mask of(int tid) {
+    cpu_mask mask;
+    syscall(SYS_sched_getaffinity, tid, sizeof mask.words_, mask.words_.data());
+    return mask;
+  }
+  static cpu_mask only(const cpu& c) {
+    cpu_mask mask;
+    mask.words_[word_of(c)] = bit_of(c);
+    return mask;
+  }
+  bool has(const cpu& c) const { return (words_[word_of(c)] & bit_of(c)) != 0; }
+  bool operator==(const cpu_mask&) const = default;
+  bool give_to(int tid) const { return syscall(SYS_sched_setaffinity, tid, sizeof words_, words_.data()) == 0; }
+
+ private:
+  static constexpr std::size_t kBits = 8 * sizeof(unsigned long);
+  static std::size_t word_of(const cpu& c) { return static_cast<std::size_t>(c.number) / kBits; }
+  static unsigned long bit_of(const cpu& c) { return 1ul << static_cast<std::size_t>(c.number) % kBits; }
+
+  std::array<unsigned long, 8192 / kBits> words_{};
+};
+
 void too_many_ms() {
   fatal("thread exhaustion", "runtime: program exceeds " + std::to_string(sched.debug.max_ms) + "-thread limit\n");
 }
@@ -134,26 +159,11 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
 
 bool is_on(const cpu& c) { return sched_getcpu() == c.number; }
 
-bool is_bound_to(int tid, const cpu& c) {
-  std::array<unsigned long, 128> words{};  // 8192 CPUs
-  const long bytes = syscall(SYS_sched_getaffinity, tid, sizeof words, words.data());
-  if (bytes <= 0 || c.number < 0) return false;
-  constexpr std::size_t kBits = 8 * sizeof words[0];
-  const auto number = static_cast<std::size_t>(c.number);
-  if (words[number / kBits] != 1ul << number % kBits) return false;
-  return std::count(words.begin(), words.end(), 0ul) == static_cast<std::ptrdiff_t>(words.size()) - 1;
-}
+bool is_bound_to(int tid, const cpu& c) { return c.number >= 0 && cpu_mask::of(tid) == cpu_mask::only(c); }
 
-bool pin_thread(int tid, const cpu& c) {
-  if (c.number < 0) return false;
-  const auto n = static_cast<std::size_t>(c.number);
-  cpu_set_t* const set = CPU_ALLOC(n + 1);
-  CPU_ZERO_S(CPU_ALLOC_SIZE(n + 1), set);
-  CPU_SET_S(n, CPU_ALLOC_SIZE(n + 1), set);
-  const bool pinned = sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set) == 0;
-  CPU_FREE(set);
-  return pinned;
-}
+bool pin_thread(int tid, const cpu& c) { return c.number >= 0 && cpu_mask::only(c).give_to(tid); }
+
+bool come_home(const cpu& c) { return c.number >= 0 && cpu_mask::of(0).has(c) && pin_thread(0, c); }
 
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
   sigset_t all, before;
@@ -222,10 +232,12 @@ bool newm(cpu& c, p* pp, bool spinning) {
   mp->c = &c;
   mp->next_p = pp;
   mp->next_spinning = spinning;
+  if (pp) pp->owner.store(mp, std::memory_order_release);  // sysmon sees if it gets stuck before it can take pp
   if (make_thread(mp)) {
     sched.nms.fetch_add(1, std::memory_order_relaxed);  // now: deadlock.cpp must not count more Ms than threads
     return true;
   }
+  if (pp) pp->owner.store(nullptr, std::memory_order_release);
   lock_guard hold(sched.lock);
   mp->dead = true;
   sched.dead_ms.push(mp->id);

@@ -783,12 +783,8 @@ class signal_storm {
 
  private:
   void send_to_all() const {
-    DIR* const tasks = opendir("/proc/self/task");
-    while (const dirent* task = readdir(tasks)) {
-      const pid_t tid = std::atoi(task->d_name);
-      if (tid > 0 && tid != gettid()) syscall(SYS_tgkill, getpid(), tid, number_);
-    }
-    closedir(tasks);
+    for (const pid_t tid : threads_of(getpid()))
+      if (tid != gettid()) syscall(SYS_tgkill, getpid(), tid, number_);
   }
 
   int number_;
