@@ -261,7 +261,8 @@ def run_all(options):
             output = boot(kernel, shape, image, options.timeout)
             counts = Counts(output, options.binaries)
             say(f"kernel {version}, {shape}: {counts}")
-            say(output if options.show else "\n".join(counts.output))
+            for text in [output] if options.show else counts.output:
+                say(text)
             for failure in counts.failures:
                 say(f"FAILED kernel {version}, {shape}: {failure}")
             passed, failed, skipped = passed + counts.passed, failed + len(counts.failures), skipped + counts.skipped
