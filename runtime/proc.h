@@ -107,10 +107,10 @@ void remove_preemption();
 bool preempt_p(p* pp);
 /// take_p() for an M that runs user code, or has blocked there without a word.
 bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu);
-/// mp has found out.
-void no_stray(m* mp);
-/// Lets all Ms that are parked in mid-code go on without a P.
+/// Lets the Ms go on without a P that are parked in mid-code, their goroutines in the queue.
 void free_bound();
+/// Lets all that are parked go on, whoever has their goroutines in hand: the run() is over.
+void free_left_behind();
 /// Stops the Ms that run user code without a P.
 void stop_strays();
 
@@ -149,7 +149,7 @@ void for_each_g(void (*f)(g* gp, void* argument), void* argument);
 
 // lockedm.cpp
 void stop_lockedm(m* mp);
-void start_lockedm(m* mp, g* gp);
+void start_lockedm(m* mp, m* locked);
 
 // gomaxprocs.cpp
 void start_ps(int n);

@@ -104,7 +104,7 @@ struct scheduler {
   pthread_t sysmon_thread{};
   note sysmon_note;
   std::atomic<bool> sysmon_asleep{false};
-  std::atomic<int> nstrays{0};
+  std::atomic<bool> strays{false};  // some M may run user code without a P
   std::atomic<bool> sysmon_stop{false};
   std::atomic<bool> dump_wanted{false};
 

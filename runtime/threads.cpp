@@ -30,6 +30,10 @@ namespace {
 constexpr int kKeptIdleMs = 4;  // on each CPU
 constexpr std::size_t kThreadStack = 256 << 10;
 
+// A set of CPUs. Not CPU_ALLOC's: allocating may wait for an M that is to be given a P (lockedm.cpp).
+using cpu_words = std::array<unsigned long, 128>;
+constexpr std::size_t kWordBits = 8 * sizeof(unsigned long);
+
 // Initial-exec: one instruction to reach, also from a shared library. Only here.
 __attribute__((tls_model("initial-exec"))) thread_local m* current_m = nullptr;
 
@@ -134,24 +138,20 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
 bool is_on(const cpu& c) { return sched_getcpu() == c.number; }
 
 bool is_bound_to(int tid, const cpu& c) {
-  std::array<unsigned long, 128> words{};  // 8192 CPUs
+  cpu_words words{};
   const long bytes = syscall(SYS_sched_getaffinity, tid, sizeof words, words.data());
   if (bytes <= 0 || c.number < 0) return false;
-  constexpr std::size_t kBits = 8 * sizeof words[0];
   const auto number = static_cast<std::size_t>(c.number);
-  if (words[number / kBits] != 1ul << number % kBits) return false;
+  if (words[number / kWordBits] != 1ul << number % kWordBits) return false;
   return std::count(words.begin(), words.end(), 0ul) == static_cast<std::ptrdiff_t>(words.size()) - 1;
 }
 
 bool pin_thread(int tid, const cpu& c) {
-  if (c.number < 0) return false;
-  const auto n = static_cast<std::size_t>(c.number);
-  cpu_set_t* const set = CPU_ALLOC(n + 1);
-  CPU_ZERO_S(CPU_ALLOC_SIZE(n + 1), set);
-  CPU_SET_S(n, CPU_ALLOC_SIZE(n + 1), set);
-  const bool pinned = sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set) == 0;
-  CPU_FREE(set);
-  return pinned;
+  cpu_words words{};
+  const auto number = static_cast<std::size_t>(c.number);
+  if (c.number < 0 || number >= words.size() * kWordBits) return false;
+  words[number / kWordBits] = 1ul << number % kWordBits;
+  return syscall(SYS_sched_setaffinity, tid, sizeof words, words.data()) == 0;
 }
 
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
@@ -285,6 +285,7 @@ void retire_idle_ms() {
 void stop_ms() {
   std::vector<m*> to_join;
   std::uint32_t ms = 0;
+  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // later ones look at no M
   {
     ms = sched.nms_ever.load(std::memory_order_acquire);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
@@ -315,7 +316,6 @@ void stop_ms() {
       mp->told_to_exit.store(true, std::memory_order_release);
     }
   }
-  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();
   for (m* mp : to_join) {
     mp->wake.post(kWakeToLook);
     pthread_join(mp->thread, nullptr);
