@@ -224,7 +224,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
     if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
-    if (sched.nstrays.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    if (sched.strays.load(std::memory_order_relaxed)) [[unlikely]] {
       stop_strays_at(pp, nanotime());
       look_by(pp, pp->strays_next);
     }

@@ -15,7 +15,9 @@ bool futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::i
 void futex_wake(std::atomic<std::uint32_t>& word, int count = 1);
 
 /// A one-shot event for one sleeper: a thread sleeps on it until somebody gives it a value. Go: runtime.note.
-class note {
+/// Word: an atomic that futex_wait() and futex_wake() know; the model checker has one of its own.
+template <class Word>
+class basic_note {
  public:
   static constexpr std::uint32_t kNothing = 0;
   /// Forgets what was posted, and returns it.
@@ -34,13 +36,14 @@ class note {
   }
   /// Posts only if nothing has been posted yet.
   void post_if_empty(std::uint32_t value) {
-    std::uint32_t nothing = kNothing;
+    typename Word::value_type nothing = kNothing;
     if (word_.compare_exchange_strong(nothing, value, std::memory_order_release, std::memory_order_relaxed))
       futex_wake(word_);
   }
 
  private:
-  std::atomic<std::uint32_t> word_{kNothing};
+  Word word_{kNothing};
 };
+using note = basic_note<std::atomic<std::uint32_t>>;
 
 }  // namespace weft::rt

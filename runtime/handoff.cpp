@@ -74,7 +74,6 @@ m* regain_p(m* mp) {
   node_costs& costs = *mp->c->costs;
   if (since != 0 && blocked < costs.switch_ns())
     costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
-  no_stray(mp);
   if (p* const pp = acquire_again(mp, old)) {
     full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
     if (!left_behind(mp->run)) {
@@ -102,7 +101,7 @@ bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
   // What is asked of pp may be about an M that has another one by now.
   const auto still = [&] { return victim->left_with.load(std::memory_order_relaxed) == pp; };
   if (victim->claim.take(seen, token, shares_cpu, still) != p_claim<>::result::taken) {
-    sched.gate.settle();  // its P is busy, so this was not the last
+    if (sched.gate.settle()) check_dead();  // the M may have come in, and gone to sleep, meanwhile
     return false;
   }
   pp->owner.store(nullptr, std::memory_order_release);

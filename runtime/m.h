@@ -88,7 +88,7 @@ struct m {
   std::atomic<bool> pinned{false};              // so that it never runs at the same time as others of its CPU
   std::atomic<p*> left_with{nullptr};           // its P, while it is not in the runtime
   std::atomic<std::uint64_t> blocked_ticks{0};  // when that P was taken because it had blocked; 0: it had not
-  std::atomic<bool> stray{false};               // it may run user code without a P
+  std::atomic<bool> parked{false};              // in its signal handler, without a P
   note wake;
   p* next_p = nullptr;  // given with kWakeWithP
   take_order order;     // given with kWakeToTake

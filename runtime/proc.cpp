@@ -127,8 +127,8 @@ void schedule(m* mp) {
     g* gp;
     bool inherits;
     if (!find_runnable(mp, gp, inherits)) return;
-    if (const m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
-      start_lockedm(mp, gp);
+    if (m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
+      start_lockedm(mp, locked);
       continue;
     }
     p* const pp = mp->held;

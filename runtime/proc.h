@@ -118,14 +118,14 @@ void install_preemption();
 void remove_preemption();
 /// Takes pp from the M that runs user code with it, hands it on, and has the M stopped. False: it runs none.
 bool preempt_p(p* pp);
-/// While sched.nstrays is not 0, by the holder of pp: stops strays that run.
+/// While there may be some, by the holder of pp: stops strays that run.
 void stop_strays_at(p* pp, std::int64_t now);
 /// take_p() for an M that runs user code, or has blocked there without a word.
 bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu);
-/// mp has found out.
-void no_stray(m* mp);
-/// Lets all Ms that are parked in mid-code go on without a P.
+/// Lets the Ms go on without a P that are parked in mid-code, their goroutines in the queue.
 void free_bound();
+/// Lets all that are parked go on, whoever has their goroutines in hand: the run() is over.
+void free_left_behind();
 /// Stops the Ms that run user code without a P.
 void stop_strays();
 
@@ -173,7 +173,7 @@ void for_each_g(void (*f)(g* gp, void* argument), void* argument);
 
 // lockedm.cpp
 void stop_lockedm(m* mp);
-void start_lockedm(m* mp, g* gp);
+void start_lockedm(m* mp, m* locked);
 
 // gomaxprocs.cpp
 void start_ps(int n);

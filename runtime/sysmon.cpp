@@ -117,17 +117,20 @@ bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
   return true;
 }
 
-// See preempt.cpp.
-void mind_foreign_locks(const m* owner, std::int64_t slice) {
-  if (!sched.first_bound.load(std::memory_order_relaxed) || owner->claim.look().at != place::runtime) return;
-  const bool spins = slice >= kForcePreemptNs;  // such a lock may not sleep
-  if (spins || look_at(owner) == thread_state::blocked) free_bound();
+// Whether it waits inside the runtime, perhaps for a lock that is none of ours.
+bool is_stuck(const m* owner, std::int64_t slice) {
+  if (owner->claim.look().at != place::runtime) return false;
+  return slice >= kForcePreemptNs || look_at(owner) == thread_state::blocked;  // such a lock may not sleep
 }
 
 bool watch_ps(monitor& mon, std::int64_t now) {
   bool useful = false;
   mon.computing = false;
   run_others_timers(foreign_heap, now);
+  // See preempt.cpp: somebody is stopped, or is to be, and somebody waits for what that one may hold.
+  const bool stops =
+      sched.first_bound.load(std::memory_order_relaxed) || sched.strays.load(std::memory_order_relaxed);
+  bool stuck = stops && template_thread_is_stuck(now);
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
     p* const pp = p_at(i);
@@ -139,13 +142,17 @@ bool watch_ps(monitor& mon, std::int64_t now) {
       const bool same_slice = watch_slice(pp, watch, now);
       mon.computing |= same_slice;
       if (same_slice) {
-        mind_foreign_locks(owner, now - watch.schedtick_since);
+        stuck |= stops && is_stuck(owner, now - watch.schedtick_since);
         useful |= retake_unannounced(pp, owner);
       }
       if (owner->claim.away()) useful |= retake(pp, owner, watch, now);
     }
   }
-  if (sched.first_bound.load(std::memory_order_relaxed) && template_thread_is_stuck(now)) free_bound();
+  sched.stuck.store(stuck, std::memory_order_relaxed);
+  if (stuck)
+    free_bound();
+  else
+    stop_strays();
   if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
   return useful;
 }
@@ -267,7 +274,6 @@ void* sysmon_main(void*) {
     check_probes(mon, slot, before_sleep, now - sleeps_at);
     lose_patience_with_panics();
     useful = watch_ps(mon, now);
-    stop_strays();
     if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
       if (mon.next_trace != 0) {
         trace_wanted.store(true, std::memory_order_release);
