@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "runtime/state_page.h"
+
 namespace weft::rt {
 namespace {
 
@@ -109,6 +111,7 @@ std::vector<node_costs> costs() {
     const auto add = [&](const char* name, const rt::estimate& e) { shown.costs[name] = {e.ns() * 1e-9, e.samples()}; };
     add("handoff", known->handoff);
     add("wake", known->wake);
+    rt::add_kernel_costs(shown);
     known->idle.add_to(shown.idle);
     for (std::size_t i = 0; i < known->kinds.size(); ++i) {
       block_costs kind;

@@ -89,7 +89,7 @@ void choose_tier(settings& wanted) {
   if (wanted.tier != assist::bpf) return;
   std::string why_not;
   const bool had_a_chance = bpf::may_load() || std::getenv("WEFT_BPF_FDS");  // loading changes both
-  if (open_state_page(why_not)) return;
+  if (open_state_page(wanted.debug.kernel_costs, why_not)) return;
   wanted.tier = assist::sentinel;
   if (wanted.tier_by_name) insist(why_not);
   if (had_a_chance)

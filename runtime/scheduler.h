@@ -54,6 +54,7 @@ struct debug_settings {
   std::int64_t schedtrace_ms = 0;
   std::uint64_t chaos_seed = 0;
   bool chaos = false;
+  bool kernel_costs = false;
   int max_ms = kMaxMs;
 };
 
