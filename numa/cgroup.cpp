@@ -19,7 +19,7 @@
 #include <system_error>
 #include <vector>
 
-#include "numa/topology.h"
+#include "weft/numa.h"
 
 namespace weft::numa {
 namespace {
@@ -193,7 +193,7 @@ int gomaxprocs_for(int cpus, double quota) {
 }
 
 int default_gomaxprocs(const topology& machine) {
-  return gomaxprocs_for(static_cast<int>(machine.cpus().size()), cpu_quota());
+  return gomaxprocs_for(static_cast<int>(machine.cpus().size()), machine.cpu_quota());
 }
 
 }  // namespace weft::numa

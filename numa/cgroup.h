@@ -24,7 +24,7 @@ double cpu_quota_under(const std::string& root);
 // each blocking call stops the whole program; never more than the CPUs; at least 1.
 int gomaxprocs_for(int cpus, double quota);
 
-// gomaxprocs_for this machine's allowed CPUs and cpu_quota().
+// gomaxprocs_for this machine's allowed CPUs and quota.
 int default_gomaxprocs(const topology& machine);
 
 }  // namespace weft::numa
