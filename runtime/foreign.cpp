@@ -53,7 +53,7 @@ foreign_thread& of(g* gp) {
 void foreign_park(g* gp) {
   sched.nforeign_waiting.fetch_add(1, std::memory_order_seq_cst);
   sched.foreign_changes.fetch_add(1, std::memory_order_seq_cst);
-  if (sched.gate.busy() == 0) check_dead();
+  if (sched.busy.now() == 0) check_dead();
   foreign_thread& self = of(gp);
   enlist(self);
   while (self.wake.wait(foreign_heap.first_when()) != kReady) {

@@ -23,7 +23,7 @@ std::atomic<std::uint32_t> next_token{0};
 
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
-  if (old && !surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
+  if (old && !surplus(old) && old->c == mp->c && old->home->gate.take_idle(old->id)) {
     if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
     return old;
   }
@@ -35,7 +35,7 @@ p* acquire_again(m* mp, p* old) {
   const visit inside;
   p* const pp = inside.welcome ? find_p(mp, old) : nullptr;
   if (!pp) return nullptr;
-  sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
+  sched.busy.settle();  // this M no longer counts as blocked; its P counts as busy
   acquirep(mp, pp);
   return pp;
 }
@@ -91,7 +91,7 @@ m* regain_p(m* mp) {
 }
 
 bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
-  sched.gate.begin_busy();  // the M counts as blocked, before it can come back
+  sched.busy.begin();  // the M counts as blocked, before it can come back
   const std::uint64_t now = cputicks();
   victim->blocked_ticks.store(now, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
@@ -99,7 +99,7 @@ bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
   // What is asked of pp may be about an M that has another one by now.
   const auto still = [&] { return victim->left_with.load(std::memory_order_relaxed) == pp; };
   if (victim->claim.take(seen, token, shares_cpu, still) != p_claim<>::result::taken) {
-    sched.gate.settle();  // its P is busy, so this was not the last
+    sched.busy.settle();  // its P is busy, so this was not the last
     return false;
   }
   pp->owner.store(nullptr, std::memory_order_release);

@@ -25,7 +25,7 @@ namespace {
 void give_to_locked(g* gp, p* pp) {
   m* const locked = gp->lockedm.load(std::memory_order_relaxed);
   if (locked->c != pp->c) {
-    locked->pinned.store(pin_thread(locked->tid, *pp->c), std::memory_order_relaxed);
+    locked->pinned.store(pin_thread(locked->tid, pp->c->number), std::memory_order_relaxed);
     locked->c = pp->c;
   }
   give_p(locked, pp, false);

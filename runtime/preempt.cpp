@@ -79,8 +79,8 @@ void park_in_handler(m* mp) {
   gp->status.store(g_status::preempted, std::memory_order_relaxed);
   std::uint32_t woken = kWakeToLook;
   if (globrunqput_bound(gp)) {
-    wakep_foreign();
-    sched.gate.settle();  // not the last: the goroutine is in the queue
+    wakep_foreign(node_at(gp->home));
+    sched.busy.settle();  // not the last: the goroutine is in the queue
     // A timekeeper of old may be told to look at the timers: the goroutine is still in the queue then.
     do {
       woken = mp->sleep();
@@ -134,7 +134,7 @@ void free_bound() {
     gp->status.store(g_status::running, std::memory_order_relaxed);
     mp->stray.store(true, std::memory_order_relaxed);
     sched.nstrays.fetch_add(1, std::memory_order_relaxed);
-    sched.gate.begin_busy();  // as after take_p()
+    sched.busy.begin();  // as after take_p()
     mp->wake.post(kWakeToGoOn);
   }
 }

@@ -143,15 +143,26 @@ bool is_bound_to(int tid, const cpu& c) {
   return std::count(words.begin(), words.end(), 0ul) == static_cast<std::ptrdiff_t>(words.size()) - 1;
 }
 
-bool pin_thread(int tid, const cpu& c) {
-  if (c.number < 0) return false;
-  const auto n = static_cast<std::size_t>(c.number);
+bool pin_thread(int tid, int cpu) {
+  if (cpu < 0) return false;
+  const auto n = static_cast<std::size_t>(cpu);
   cpu_set_t* const set = CPU_ALLOC(n + 1);
   CPU_ZERO_S(CPU_ALLOC_SIZE(n + 1), set);
   CPU_SET_S(n, CPU_ALLOC_SIZE(n + 1), set);
   const bool pinned = sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set) == 0;
   CPU_FREE(set);
   return pinned;
+}
+
+// Under the lock, a thread whose M is not dead has not ended, so its number is its own.
+void pin_again() {
+  for (std::uint32_t id = 0, n = sched.nms_ever.load(std::memory_order_acquire); id < n; ++id) {
+    lock_guard hold(sched.lock);
+    m* const mp = sched.allm[id].load(std::memory_order_acquire);
+    if (!mp || mp->dead || mp->zombie || mp->tid.load(std::memory_order_relaxed) == 0) continue;
+    mp->pinned.store(pin_thread(mp->tid, mp->c->number), std::memory_order_relaxed);
+  }
+  pin_sentinels_again();
 }
 
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
@@ -184,7 +195,7 @@ m* make_m() {
 void become_m(m* mp) {
   current_m = mp;
   mp->tid = static_cast<int>(syscall(SYS_gettid));
-  mp->pinned.store(pin_thread(0, *mp->c), std::memory_order_relaxed);
+  mp->pinned.store(pin_thread(0, mp->c->number), std::memory_order_relaxed);
   prctl(PR_SET_TIMERSLACK, 1);
   mp->eh = reinterpret_cast<eh_globals*>(abi::__cxa_get_globals());
   note_stack_bounds(mp);
@@ -240,7 +251,7 @@ void start_new_m(p* pp, bool spinning) {
         "newosproc");
   // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
   put_away(pp, spinning);
-  if (sched.gate.settle()) check_dead();
+  if (sched.busy.settle()) check_dead();
 }
 
 }  // namespace
@@ -260,16 +271,18 @@ void serve_m_requests() {
     const std::uint32_t wanted = pp->wants_m.exchange(0, std::memory_order_acq_rel);
     if (wanted != 0) start_new_m(pp, wanted == 2);
   }
-  for (const auto& c : sched.cpus)
-    if (c->wants_m.exchange(false, std::memory_order_acq_rel) && c->idle_ms.empty()) newm(*c, nullptr, false);
+  for (int i = 0, cpus = sched.ncpus.load(std::memory_order_acquire); i < cpus; ++i)
+    if (cpu& c = cpu_at(i); c.wants_m.exchange(false, std::memory_order_acq_rel) && c.idle_ms.empty())
+      newm(c, nullptr, false);
 }
 
 // Half of what is above the kept ones each time, so a burst's threads go within a minute.
 void retire_idle_ms() {
-  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * static_cast<int>(sched.cpus.size());
-  for (const auto& c : sched.cpus) {
+  const int cpus = sched.ncpus.load(std::memory_order_acquire);
+  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * cpus;
+  for (int i = 0; i < cpus; ++i) {
     for (; spare > 0; spare -= 2) {
-      const std::uint32_t id = c->idle_ms.pop();
+      const std::uint32_t id = cpu_at(i).idle_ms.pop();
       if (id == idle_stack<m_link>::kNone) break;
       m* const mp = sched.allm[id].load(std::memory_order_acquire);
       mp->told_to_exit.store(true, std::memory_order_release);
