@@ -44,7 +44,8 @@ EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
 BENCH_SRC   := $(wildcard tests/bench/*.cpp)
 PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
 # What reads the kernel, or depends on what it tells.
-VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/blocking_kinds_test
+VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/blocking_kinds_test \
+  conformance/nodes_test
 KERNELS     := 5.10 6.1 6.12 7.2
 SHAPES      := 1n 2n
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
@@ -95,7 +96,7 @@ sanitize: ## run the full suites under TSan, and under ASan with UBSan
 	@$(build_with) CONFIG=asan gtests
 	@$(run_tests) $(call gtest_bins,tsan) $(call gtest_bins,asan)
 
-vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n"
+vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n" (also 4n smt cpuless memless ccx)
 	@$(need) $(VM_DEPS)
 	@$(build_with) CONFIG=release gtests
 	@$(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(KERNELS:%=--kernel %) $(SHAPES:%=--shape %) \

@@ -73,8 +73,10 @@ g* steal_from(p* pp, p* victim, bool last_pass) {
 }
 
 g* steal_on(p* pp, const cpu& c, bool last_pass) {
-  for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i) {
-    p* const victim = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+  const int n = c.nps.load(std::memory_order_acquire);
+  const int first = n > 1 ? static_cast<int>(pp->random.below(static_cast<std::uint32_t>(n))) : 0;
+  for (int i = 0; i < n; ++i) {
+    p* const victim = c.ps[static_cast<std::size_t>((first + i) % n)].load(std::memory_order_acquire);
     if (victim == pp) continue;
     if (g* gp = steal_from(pp, victim, last_pass)) return gp;
   }

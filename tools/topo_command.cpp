@@ -2,12 +2,12 @@
 #include "tools/topo_command.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <map>
-#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <vector>
@@ -139,14 +139,18 @@ std::string vector_text(const numa::placement& all) {
 }
 
 numa::topology read_file(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    if (file && file.peek() == std::ifstream::traits_type::eof()) return numa::parse_description("");
-    throw std::system_error(errno, std::generic_category(), path);
+  std::string text;
+  std::FILE* const file = std::fopen(path.c_str(), "re");
+  std::array<char, 4096> part{};
+  for (std::size_t n = 1; file && n > 0;) {
+    n = std::fread(part.data(), 1, part.size(), file);
+    text.append(part.data(), n);
   }
+  const int error = !file || std::ferror(file) ? errno : 0;
+  if (file) std::fclose(file);
+  if (error != 0) throw std::runtime_error(path + ": " + std::generic_category().message(error));
   try {
-    return numa::parse_description(text.str());
+    return numa::parse_description(text);
   } catch (const std::invalid_argument& e) {
     throw std::invalid_argument(path + ": " + e.what());
   }
@@ -238,7 +242,7 @@ int topo_command(int argc, char** argv) {
     return print_text(kName, text) ? kStatusOk : kStatusFailed;
   } catch (const std::invalid_argument& e) {
     return usage_error(kName, e.what());
-  } catch (const std::system_error& e) {
+  } catch (const std::runtime_error& e) {
     fmt::print(stderr, "{}: {}\n", kName, e.what());
     return kStatusFailed;
   }

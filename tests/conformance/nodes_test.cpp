@@ -3,14 +3,19 @@
 // The scheduler on several NUMA nodes: where Ps are and goroutines run, what stays at home and what leaves it, changing
 // the Ps of a node and the machine under load. On machines that are described (their CPUs are not there, so Ms are not
 // pinned); and on the one at hand, of any shape, where threads, stacks and memory must really be where they belong.
+//
+// WEFT_TEST_VM=1  the machine is a virtual one: its CPUs may be switched off, its cgroups changed (tests/vm/run.py)
 #include <weft/numa.h>
 #include <weft/runtime.h>
 
 #include <dirent.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <set>
 #include <string>
@@ -443,6 +448,104 @@ TEST(on_this_machine, an_affinity_that_shrinks_and_grows_again_is_followed) {
     stop = true;
     done.wait();
     on_every_p([] { EXPECT_EQ(sched_getcpu(), rt::p_at(current_p())->c->number); });
+  });
+}
+
+// -- A machine of our own ---------------------------------------------------------------------------------------------
+
+bool write_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path);
+  file << text;
+  file.flush();
+  return file.good();
+}
+
+class in_a_vm : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!std::getenv("WEFT_TEST_VM")) GTEST_SKIP() << "not in a virtual machine";
+    if (machine_.cpus().size() < 2) GTEST_SKIP() << "needs two CPUs";
+  }
+
+  // Goroutines that keep all Ps busy, while body() runs in main.
+  template <class F>
+  static void run_under_load(F body) {
+    run([&] {
+      std::atomic<bool> stop{false};
+      std::atomic<int> ended{0};
+      wait_group done;
+      const int n = 4 * gomaxprocs();
+      for (int i = 0; i < n; ++i)
+        done.go([&, i] {
+          while (!stop) i % 2 == 0 ? yield() : sleep_for(std::chrono::microseconds(100));
+          ++ended;
+        });
+      body();
+      stop = true;
+      done.wait();
+      EXPECT_EQ(ended, n);
+    });
+  }
+
+  const numa::topology machine_ = numa::topology::discover();
+};
+
+TEST_F(in_a_vm, a_cpu_that_is_switched_off_loses_its_p_and_gets_it_back) {
+  const int last = *std::max_element(machine_.cpus().begin(), machine_.cpus().end());
+  const std::string online = "/sys/devices/system/cpu/cpu" + std::to_string(last) + "/online";
+  run_under_load([&] {
+    const int before = gomaxprocs();
+    for (int i = 0; i < 2; ++i) {
+      ASSERT_TRUE(write_file(online, "0"));
+      EXPECT_TRUE(eventually([&] { return gomaxprocs() == before - 1; }));
+      EXPECT_EQ(wanted_cpus().count(last), 0u);
+      ASSERT_TRUE(write_file(online, "1"));
+      EXPECT_TRUE(eventually([&] { return gomaxprocs() == before; }));
+    }
+    EXPECT_EQ(wanted_cpus(), std::multiset<int>(machine_.cpus().begin(), machine_.cpus().end()));
+  });
+}
+
+class in_a_cgroup : public in_a_vm {
+ protected:
+  void SetUp() override {
+    in_a_vm::SetUp();
+    if (IsSkipped()) return;
+    for (const char* controller : {"+cpu", "+cpuset"}) write_file(kRoot + "cgroup.subtree_control", controller);
+    std::filesystem::create_directory(kOurs);
+    if (!write_file(kOurs + "cgroup.procs", "0")) GTEST_SKIP() << "no cgroup v2";
+  }
+  void TearDown() override {
+    write_file(kRoot + "cgroup.procs", "0");
+    std::error_code ignored;
+    std::filesystem::remove(kOurs, ignored);
+  }
+  const std::string kRoot = "/sys/fs/cgroup/", kOurs = kRoot + "weft/";
+};
+
+TEST_F(in_a_cgroup, a_cpuset_that_shrinks_and_grows_again_is_followed) {
+  const int last = *std::max_element(machine_.cpus().begin(), machine_.cpus().end());
+  run_under_load([&] {
+    const int before = gomaxprocs();
+    for (int i = 0; i < 2; ++i) {
+      ASSERT_TRUE(write_file(kOurs + "cpuset.cpus", std::to_string(last)));
+      EXPECT_TRUE(eventually([] { return gomaxprocs() == 1; }));
+      EXPECT_EQ(wanted_cpus(), (std::multiset<int>{last}));
+      ASSERT_TRUE(write_file(kOurs + "cpuset.cpus", "0-" + std::to_string(last)));
+      EXPECT_TRUE(eventually([&] { return gomaxprocs() == before; }));
+    }
+    on_every_p([] { EXPECT_EQ(sched_getcpu(), rt::p_at(current_p())->c->number); });
+  });
+}
+
+TEST_F(in_a_cgroup, a_quota_is_followed_and_what_it_stops_is_counted) {
+  run_under_load([&] {
+    const int before = gomaxprocs();
+    ASSERT_TRUE(write_file(kOurs + "cpu.max", "120000 100000"));
+    EXPECT_TRUE(eventually([] { return gomaxprocs() == 2; }));
+    EXPECT_TRUE(eventually([] { return counter("cgroup_throttled_periods") > 0; }));
+    ASSERT_TRUE(write_file(kOurs + "cpu.max", "max 100000"));
+    EXPECT_TRUE(eventually([&] { return gomaxprocs() == before; }));
   });
 }
 

@@ -40,8 +40,11 @@ SHAPES = {
            {(0, 1): 16, (0, 2): 22, (0, 3): 32, (1, 2): 32, (1, 3): 22, (2, 3): 16}),
     "cpuless": ([("0-3", 1024), ("", 512)], {(0, 1): 40}),
     "memless": ([("0-1", 1536), ("2-3", 0)], {(0, 1): 21}),
+    "smt": ([("0-3", 768), ("4-7", 768)], {(0, 1): 21}),
+    "ccx": ([("0-7", 1536)], {}),  # two last-level caches in one node
 }
-CPUS = {"4n": "8,sockets=4,cores=2,threads=1", "1n": "4", "cpuless": "4"}
+CPUS = {"4n": "8,sockets=4,cores=2,threads=1", "1n": "4", "cpuless": "4", "smt": "8,sockets=2,cores=2,threads=2",
+        "ccx": "8,sockets=2,cores=4,threads=1"}
 SKIP_STATUS = 77
 
 INIT = """#!/bin/busybox sh
@@ -58,7 +61,7 @@ chmod 1777 /tmp
 ulimit -c 0
 ulimit -n 65536
 echo 0 > /proc/sys/kernel/printk
-export PATH=/bin WEFT_TEST_QUICK=1 WEFT_BIN=/tests/weft
+export PATH=/bin WEFT_TEST_QUICK=1 WEFT_TEST_VM=1 WEFT_BIN=/tests/weft
 for test in $(cat /tests/list); do
   echo "VM_BEGIN $test"
   /tests/$test --gtest_color=no --gtest_filter="$(cat /tests/filter)"
