@@ -45,7 +45,7 @@ BENCH_SRC   := $(wildcard tests/bench/*.cpp)
 PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
 # What reads the kernel, or depends on what it tells.
 VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test \
-  conformance/blocking_kinds_test conformance/fault_test conformance/fork_test
+  conformance/blocking_kinds_test conformance/fault_test conformance/fork_test conformance/nodes_test
 KERNELS     := 5.10 6.1 6.12 7.2
 SHAPES      := 1n 2n
 # The one machine of `make test`: what the machine itself may lack or must not do. A minute where it is emulated.
@@ -105,7 +105,7 @@ sanitize: ## run the full suites under TSan, and under ASan with UBSan
 	@$(build_with) CONFIG=asan gtests
 	@$(run_tests) $(call gtest_bins,tsan) $(call gtest_bins,asan)
 
-vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n"
+vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n" (also 4n smt cpuless memless ccx)
 	@$(need) $(VM_DEPS)
 	@$(build_with) CONFIG=release gtests
 	@$(call in_machines,$(KERNELS),$(SHAPES)) $(VM_TESTS:%=$(BUILD)/release/tests/%)
@@ -142,7 +142,7 @@ format: ## lay the sources out with clang-format
 lint: ## check the layout of all sources, and with clang-tidy the changed ones; LINT=all for all
 	@$(need) $(LINT_DEPS)
 	@$(sources) | xargs -0 clang-format --dry-run -Werror
-	@$(build_with) CONFIG=release $(INCLUDE)/weft skeletons
+	@$(build_with) CONFIG=release links skeletons
 	@$(if $(filter all,$(LINT)),$(sources),$(changed)) | grep -z '\.cpp$$' | \
 	  LINT_FLAGS='$(STD) $(CPPFLAGS_ALL)' xargs -0 -r -n1 -P"$$(nproc)" sh tools/lint.sh
 
@@ -158,9 +158,10 @@ changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-fil
 # -- Flags -------------------------------------------------------------------------------------------------------------
 
 # What is generated is below $(B), and is nothing that warnings could help.
-# Public headers are reached through a link, not through -Iruntime, where a header of ours could hide the system's.
+# Public headers are reached through links, not through -Iruntime, where a header of ours could hide the system's.
 INCLUDE      := $(BUILD)/include
-CPPFLAGS_ALL  = -I$(INCLUDE) -I. -isystem $(B) $(CPPFLAGS)
+INCLUDES     := $(INCLUDE)/runtime/weft $(INCLUDE)/numa/weft
+CPPFLAGS_ALL  = -I$(INCLUDE)/runtime -I$(INCLUDE)/numa -I. -isystem $(B) $(CPPFLAGS)
 STD          := -std=c++20
 WARNINGS     := -Wall -Wextra -Werror
 ifeq ($(findstring clang,$(shell $(CXX) --version 2>/dev/null)),)
@@ -216,7 +217,8 @@ STAGE     = $(abspath $(BUILD)/stage)
 OBJECTS  := $(patsubst %.cpp,$(B)/%.o,$(LIB_SRC) $(TOOL_SRC) $(GTEST_SRC) $(BENCH_SRC) $(PEER_SRC))
 DEPFILES := $(OBJECTS:.o=.d) $(addsuffix .d,$(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG)))
 
-.PHONY: command libraries skeletons gtests quick tests benches copy-files FORCE
+links: $(INCLUDES)
+.PHONY: links command libraries skeletons gtests quick tests benches copy-files FORCE
 .SECONDARY: $(OBJECTS)
 command: $(B)/weft
 libraries: $(B)/libweft.a $(B)/$(SO_FILE)
@@ -225,7 +227,7 @@ gtests: $(call gtest_bins,$(CONFIG)) $(B)/weft
 quick: $(call quick_bins,$(CONFIG)) $(B)/weft
 tests: gtests $(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG))
 benches: $(call bin,$(CONFIG),$(BENCH_SRC) $(PEER_SRC))
-command libraries skeletons gtests quick tests benches: ; @:
+links command libraries skeletons gtests quick tests benches: ; @:
 
 # Two stamps change when what they hold changes: the compiler's command, and what is linked.
 $(B)/flags: contents = $(VERSION) $(shell $(CXX) -dumpfullversion -dumpversion) $(CXX_ALL) $(LDFLAGS)
@@ -234,11 +236,11 @@ $(B)/flags $(B)/parts: FORCE
 	@mkdir -p $(@D)
 	@echo '$(contents)' | cmp -s - $@ || echo '$(contents)' > $@
 
-$(INCLUDE)/weft: | runtime/weft
+$(INCLUDES): $(INCLUDE)/%: | %
 	@mkdir -p $(@D)
-	@ln -sfn '$(CURDIR)/runtime/weft' $@
+	@ln -sfn '$(CURDIR)/$*' $@
 
-$(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDE)/weft
+$(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDES)
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)$(CXX_ALL) $(EXTRA) -MMD -MP -c $< -o $@
 

@@ -23,7 +23,7 @@ std::atomic<std::uint32_t> next_token{0};
 
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
-  if (old && !surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
+  if (old && !surplus(old) && old->c == mp->c && old->home->gate.take_idle(old->id)) {
     if (sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
     return old;
   }
@@ -35,7 +35,7 @@ p* acquire_again(m* mp, p* old) {
   const visit inside;
   p* const pp = inside.welcome ? find_p(mp, old) : nullptr;
   if (!pp) return nullptr;
-  sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
+  sched.busy.settle();  // this M no longer counts as blocked; its P counts as busy
   acquirep(mp, pp);
   return pp;
 }
@@ -93,7 +93,7 @@ m* regain_p(m* mp) {
 }
 
 bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
-  sched.gate.begin_busy();  // the M counts as blocked, before it can come back
+  sched.busy.begin();  // the M counts as blocked, before it can come back
   const std::uint64_t now = cputicks();
   victim->blocked_ticks.store(why == loss::blocked ? now : 0, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
@@ -101,7 +101,7 @@ bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
   // What is asked of pp may be about an M that has another one by now.
   const auto still = [&] { return victim->left_with.load(std::memory_order_relaxed) == pp; };
   if (victim->claim.take(seen, token, shares_cpu, still) != p_claim<>::result::taken) {
-    if (sched.gate.settle()) check_dead();  // the M may have come in, and gone to sleep, meanwhile
+    if (sched.busy.settle()) check_dead();  // the M may have come in, and gone to sleep, meanwhile
     return false;
   }
   pp->owner.store(nullptr, std::memory_order_release);
@@ -121,8 +121,8 @@ bool take_as_told(m* mp) {
   const visit inside;
   p* const pp = mp->order.wanted;
   if (!inside.welcome || !carry_out(mp->order)) return false;
-  const bool own_work = surplus(pp) || !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
-  if (!own_work && !any_work() && !retire_p(pp, false)) return false;
+  const bool own_work = surplus(pp) || !pp->runq.empty() || pp->home->global_size.load(std::memory_order_acquire) != 0;
+  if (!own_work && !any_work(*pp->home) && !retire_p(pp, false)) return false;
   acquirep(mp, pp);
   return true;
 }

@@ -27,7 +27,7 @@ void start_lockedm(m* mp, m* locked) {
   lock_guard hold(sched.ending_lock);
   if (left_behind(mp->run)) return;
   if (locked->c != pp->c) {
-    locked->pinned.store(pin_thread(locked->tid, *pp->c), std::memory_order_relaxed);
+    locked->pinned.store(pin_thread(locked->tid, pp->c->number), std::memory_order_relaxed);
     locked->c = pp->c;
   }
   give_p(locked, pp, false);

@@ -87,8 +87,8 @@ void park_in_handler(m* mp) {
   gp->status.store(g_status::preempted, std::memory_order_relaxed);
   std::uint32_t woken = kWakeToLook;
   if (globrunqput_bound(gp)) {
-    wakep_foreign();
-    sched.gate.settle();  // not the last: the goroutine is in the queue
+    wakep_foreign(node_at(gp->home));
+    sched.busy.settle();  // not the last: the goroutine is in the queue
     // A timekeeper of old may be told to look at the timers: the goroutine is still in the queue then.
     do {
       woken = mp->sleep();
@@ -137,14 +137,14 @@ bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, loss why, bool same
 
 void free_bound() {
   for (;;) {
-    sched.gate.begin_busy();  // its M, as after take_p(): before the goroutine is in no queue
+    sched.busy.begin();  // its M, as after take_p(): before the goroutine is in no queue
     g* const gp = globrunqget_bound();
     if (!gp) break;
     m* const mp = gp->lockedm.load(std::memory_order_relaxed);
     gp->status.store(g_status::running, std::memory_order_relaxed);
     mp->wake.post(kWakeToGoOn);
   }
-  if (sched.gate.settle()) check_dead();
+  if (sched.busy.settle()) check_dead();
 }
 
 void free_left_behind() {

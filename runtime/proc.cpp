@@ -7,6 +7,7 @@
 // a switch. So a burst of short goroutines costs one stack and no context switch.
 #include "runtime/park.h"
 
+#include <algorithm>
 #include <memory>
 #include <new>
 
@@ -106,7 +107,7 @@ m* end_goroutine(m* mp) {
 }  // namespace
 
 void bind_stack(m* mp, g* gp) {
-  stack* const s = gp->stack_size == 0 ? stack_get(mp->held) : stack_alloc(gp->stack_size);
+  stack* const s = gp->stack_size == 0 ? stack_get(mp->held) : stack_alloc(gp->stack_size, mp->held->home_index);
   if (!s)
     fatal_throw("", "out of memory: no stack of " +
                         std::to_string(gp->stack_size ? gp->stack_size : default_stack_size()) +
@@ -166,15 +167,29 @@ namespace weft::detail {
 
 using namespace weft::rt;
 
+namespace {
+
+std::uint16_t home_of_new(const m* mp, int wanted_node) {
+  if (wanted_node < 0 && mp) [[likely]]
+    return mp->held->home_index;
+  const visit inside;  // a foreign thread may come when the run() has just ended
+  if (!inside.welcome) return 0;
+  return static_cast<std::uint16_t>((wanted_node < 0 ? node_of_thread() : nearest_node(wanted_node)).index);
+}
+
+}  // namespace
+
 new_goroutine newproc(const go_options& options, std::size_t size, std::size_t align) {
   const entry who;
   const std::uint32_t run = who.mp ? who.mp->run : sched.run.load(std::memory_order_acquire);  // before `active`
   if (!sched.active.load(std::memory_order_acquire)) throw error("go: no run() is active");
   if (options.stack_size != 0 && (options.stack_size < kMinStackSize || options.stack_size > kMaxStackSize))
     throw error("go: stack size out of range");
-  g* const gp = gfget(who.mp ? who.mp->held : nullptr);
+  const std::uint16_t home = home_of_new(who.mp, options.node);
+  g* const gp = gfget(who.mp ? who.mp->held : nullptr, home);
   gp->run = run;
-  gp->stack_size = (options.stack_size + 4095) & ~std::size_t{4095};
+  gp->home = home;
+  gp->stack_size = static_cast<std::uint32_t>((options.stack_size + 4095) & ~std::size_t{4095});
   if (gp->stack_size == default_stack_size()) gp->stack_size = 0;
   gp->name.store(options.name, std::memory_order_relaxed);
   gp->creator_pc = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
@@ -205,13 +220,14 @@ void newproc_start(goroutine* gp, closure_fn fn) noexcept {
   if (!who.mp) {
     set_id(nullptr, gp);
     gp->status.store(g_status::runnable, std::memory_order_relaxed);
-    globrunqput_new(gp);
-    return wakep_foreign();
+    return wakep_foreign(globrunqput_new(gp));
   }
   p* const pp = who.mp->held;
   set_id(pp, gp);
   pp->created.add(1);
   note_ready(pp, gp, ready_cause::started);
+  if (gp->home != pp->home_index) [[unlikely]]
+    return ready_far(pp, gp);
   if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
   wakep(pp);
 }
@@ -251,7 +267,7 @@ int current_p() {
 
 int current_node() {
   const rt::entry who(rt::no_park);
-  return who.mp ? who.mp->held->node : -1;
+  return who.mp ? std::max(who.mp->held->home->id, 0) : -1;
 }
 
 int num_goroutine() { return rt::read_goroutine_count(); }

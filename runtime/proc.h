@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "runtime/scheduler.h"
 
@@ -16,24 +17,30 @@ void ready(g* gp);
 /// Puts gp, just made runnable, at the tail of pp, which the caller holds.
 void runqput(p* pp, g* gp);
 
-// globq.cpp: the global queue.
-void globrunqput(g* gp);
-void globrunqput_batch(std::span<g* const> gs);
-bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is over
-g* globrunqget_bound();
+// globq.cpp: the global queues.
+/// Queues a runnable goroutine at home; returns where that was.
+node& globrunqput(g* gp);
 /// One that a thread without a P has started.
-void globrunqput_new(g* gp);
+node& globrunqput_new(g* gp);
+void globrunqput_batch(node& home, std::span<g* const> gs);
+bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is over
+g* globrunqget_bound();         // of any node
+bool any_bound();
 /// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
-g* globrunqget(p* pp, int most);
+g* globrunqget(p* pp, node& from, int most);
+/// At the end of a run(), when nobody else is left.
+void drop_global_queues();
+/// The node itself, if Ps are wanted there.
+node& nearest_with_ps(node& wanted);
 
 // wakeup.cpp: starting Ms for work.
 void wakep_slow(p* pp);
 /// After making something runnable, by the holder of pp: an idle P may be woken for it.
 inline void wakep(p* pp) {
-  if (sched.gate.should_wake()) [[unlikely]]
+  if (pp->home->gate.should_wake()) [[unlikely]]
     wakep_slow(pp);
 }
-void wakep_foreign();                       // the same by a thread without a P
+void wakep_foreign(node& home);             // the same by a thread without a P, for work in the queues of that node
 void startm(p* pp, bool spinning);          // runs pp, which the caller has taken from the idle set or holds, on some M
 void handoffp(p* pp);                       // the caller gives pp up
 bool give_to_idle_m(p* pp, bool spinning);  // runs pp on an M that sleeps on its CPU; false: there is none
@@ -41,7 +48,15 @@ void stopm(m* mp);                          // sleeps until there is a P (mp->he
 void give_p(m* to, p* pp, bool spinning);   // wakes a sleeping M with pp
 void acquirep(m* mp, p* pp);
 p* releasep(m* mp);
-bool any_work();  // something is in a queue, or a timer is due
+/// Something is in a queue, or a timer is due, on this node, or on one that cannot help itself.
+bool any_work(const node& home);
+bool any_work();  // anywhere
+/// Something is in the queues of that node.
+bool has_work(const node& of);
+/// The same, or timers of its Ps are due.
+bool has_work(const node& of, std::int64_t now);
+/// Where work waits that an idle P could do; null: nowhere.
+node* neglected_node();
 /// Puts pp, which the caller has let go of, into the idle set, and looks once more; true: the caller has it back.
 [[nodiscard]] bool retire_p(p* pp, bool spinning);
 /// Its first half: into the idle set, or to the bench.
@@ -58,7 +73,8 @@ class visit {
   visit& operator=(const visit&) = delete;
   bool welcome;
 };
-void note_fruitless_wake();
+void note_fruitless_wake(node& home);
+void wakep_everywhere();
 
 // find.cpp: findRunnable.
 bool find_runnable(m* mp, g*& gp, bool& inherits);
@@ -81,15 +97,17 @@ m* make_m();           // by the template thread, or before there is one; null: 
 void become_m(m* mp);  // the calling thread
 void cease_to_be_m(m* mp);
 void retire_idle_ms();
-bool pin_thread(int tid, const cpu& c);  // tid 0: the calling one; false: refused, or Ms are not pinned
+bool pin_thread(int tid, int cpu);  // tid 0: the calling one; false: refused, or Ms are not pinned (-1)
 /// Whether the calling thread runs there right now, and whether another may run there alone.
 bool is_on(const cpu& c);
 bool is_bound_to(int tid, const cpu& c);
 /// For a pinned thread that runs elsewhere: somebody has moved it, or the kernel has, since the CPU was offline. Pins it
 /// again, unless it may not run there any more (false): whoever moves threads away is obeyed.
-bool come_home(const cpu& c);
+bool come_home(int cpu);
 /// pthread_create() with all signals blocked: an error number, or 0.
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument);
+/// The kernel may have undone it, when CPUs came or went: Ms and sentinels go back to their CPUs.
+void pin_again();
 /// Ends what is left of this run(): its Ms leave, or are left behind in user code. By m0.
 void stop_ms();
 
@@ -140,6 +158,7 @@ bool is_forked_child();
 void arm_sentinel(cpu& c);
 void start_wanted_sentinels();  // by the template thread
 void stop_sentinels();
+void pin_sentinels_again();  // as the former
 
 // sysmon.cpp
 void start_sysmon();
@@ -162,7 +181,7 @@ std::int64_t next_timer();
 void poke_timekeeper(std::int64_t when);
 
 // gfree.cpp: Gs and their stacks.
-g* gfget(p* pp);  // pp null: by a thread without a P
+g* gfget(p* pp, int home);  // pp null: by a thread without a P; home: the index of the node that it is for
 void gfput(p* pp, g* gp);
 void release_free_lists(p* pp);   // gives a P's free Gs and stacks to the shared lists
 stack* stack_get(p* pp);          // of the default size; null: out of memory
@@ -176,11 +195,14 @@ void stop_lockedm(m* mp);
 void start_lockedm(m* mp, m* locked);
 
 // gomaxprocs.cpp
-void start_ps(int n);
+/// From now on these Ps are wanted: one for each entry, bound to that CPU.
+void start_ps(const std::vector<cpu*>& plan);
 void delete_ps();
 void delete_p(p* pp);  // of a run() that is over
-/// Whether GOMAXPROCS has sunk below this P.
-inline bool surplus(const p* pp) { return pp->id >= sched.gomaxprocs.load(std::memory_order_relaxed); }
+/// Whether GOMAXPROCS has no room for this P any more.
+inline bool surplus(const p* pp) { return !pp->wanted.load(std::memory_order_relaxed); }
+/// Asks the surplus Ps to stop. Whether one still has to.
+bool ask_surplus_to_stop();
 /// This M lets go of its surplus P, whose work others take over.
 void retire_surplus(m* mp);
 /// Moves what pp, which the caller holds, has to others.
@@ -213,9 +235,32 @@ std::string format_goroutine(const g* gp);
 /// All of them, each preceded by an empty line.
 std::string format_all_goroutines();
 
+// nodes.cpp: the machine.
+/// Makes the nodes and CPUs of a topology known, and its map the one in use. `real`: Ms can be pinned to its CPUs.
+void use_machine(const numa::topology& seen, bool real);
+/// At a run()'s beginning: no CPU is known yet, no P is wanted anywhere.
+void forget_machine();
+/// The CPU of that number; null: it is not there (any more).
+cpu* cpu_numbered(int id);
+/// The node of that number, null: it has never had CPUs for us.
+node* node_numbered(int id);
+/// The nearest to the node of that number, of those where Ps are wanted: often itself.
+node& nearest_node(int id);
+/// The same for the node on which the calling thread runs now; it need not be an M.
+node& node_of_thread();
+
 // run.cpp: what the machine offers to this run().
 int num_allowed_cpus();
 int num_allowed_nodes();
+/// From the next run() on, the machine is taken for this one; null: for what it is. Its CPUs need not be there: then Ms
+/// are not pinned. For tests.
+void pretend_machine(const numa::topology* described);
+
+// machine_watch.cpp
+/// Whether CPUs, nodes or the quota have changed: then the Ps follow. By the template thread.
+void look_at_machine();
+void ask_to_look_at_machine();  // by sysmon
+void start_watching_machine();  // by run()
 
 // foreign.cpp: threads that are no Ms.
 g* foreign_g();

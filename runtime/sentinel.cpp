@@ -143,7 +143,7 @@ bool look_around(cpu& c, std::uint32_t number) {
   }
   c.visiting.fetch_sub(1, std::memory_order_release);
   if (over) return false;
-  if (!is_on(c)) come_home(c);
+  if (!is_on(c)) come_home(c.number);
   if (held)
     sched_yield();
   else
@@ -164,16 +164,22 @@ void* sentinel_main(void* argument) {
   return nullptr;
 }
 
+template <class F>
+void with_set_of(const cpu& c, F f) {
+  const auto number = static_cast<std::size_t>(c.number);
+  cpu_set_t* const set = CPU_ALLOC(number + 1);
+  const std::size_t size = CPU_ALLOC_SIZE(number + 1);
+  CPU_ZERO_S(size, set);
+  CPU_SET_S(number, size, set);
+  f(size, set);
+  CPU_FREE(set);
+}
+
 bool start_sentinel(cpu& c) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, 128 << 10);
-  cpu_set_t* const set = CPU_ALLOC(static_cast<std::size_t>(c.number) + 1);
-  const std::size_t set_size = CPU_ALLOC_SIZE(static_cast<std::size_t>(c.number) + 1);
-  CPU_ZERO_S(set_size, set);
-  CPU_SET_S(static_cast<std::size_t>(c.number), set_size, set);
-  pthread_attr_setaffinity_np(&attributes, set_size, set);
-  CPU_FREE(set);
+  with_set_of(c, [&](std::size_t size, const cpu_set_t* set) { pthread_attr_setaffinity_np(&attributes, size, set); });
   c.sentinel_verdict.take();
   int failed = pthread_create(&c.sentinel, &attributes, sentinel_main, &c);
   pthread_attr_destroy(&attributes);
@@ -203,28 +209,37 @@ void arm_sentinel(cpu& c) {
 // Not before m0 has a second M beside it: where threads are few, goroutines come first.
 void start_wanted_sentinels() {
   if (sched.nms.load(std::memory_order_relaxed) <= 1) return;
-  for (const auto& c : sched.cpus)
-    if (c->wants_sentinel.load(std::memory_order_acquire) && !c->has_sentinel.load(std::memory_order_relaxed) &&
-        !c->sentinel_failed) {
-      if (start_sentinel(*c))
-        c->has_sentinel.store(true, std::memory_order_release);
-      else
-        c->sentinel_failed = true;
-    }
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i) {
+    cpu& c = cpu_at(i);
+    if (!c.wants_sentinel.load(std::memory_order_acquire) || c.has_sentinel.load(std::memory_order_relaxed) ||
+        c.sentinel_failed)
+      continue;
+    if (start_sentinel(c))
+      c.has_sentinel.store(true, std::memory_order_release);
+    else
+      c.sentinel_failed = true;
+  }
 }
 
 void stop_sentinels() {
-  for (const auto& c : sched.cpus) {
-    if (!c->has_sentinel.load(std::memory_order_relaxed)) continue;
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i) {
+    cpu& c = cpu_at(i);
+    c.wants_sentinel.store(false, std::memory_order_relaxed);
+    if (!c.has_sentinel.load(std::memory_order_relaxed)) continue;
     // Beside left-behind goroutines that compute it may not get the CPU for seconds: it ends by itself.
-    pthread_detach(c->sentinel);
-    c->sentinel_number.fetch_add(1, std::memory_order_seq_cst);
-    while (c->visiting.load(std::memory_order_seq_cst) != 0) sched_yield();
-    c->armed.store(1, std::memory_order_seq_cst);  // not before: a look that has just ended may have cleared it
-    futex_wake(c->armed, INT_MAX);
-    c->has_sentinel.store(false, std::memory_order_relaxed);
+    pthread_detach(c.sentinel);
+    c.sentinel_number.fetch_add(1, std::memory_order_seq_cst);
+    while (c.visiting.load(std::memory_order_seq_cst) != 0) sched_yield();
+    c.armed.store(1, std::memory_order_seq_cst);  // not before: a look that has just ended may have cleared it
+    futex_wake(c.armed, INT_MAX);
+    c.has_sentinel.store(false, std::memory_order_relaxed);
   }
-  for (const auto& c : sched.cpus) c->wants_sentinel.store(false, std::memory_order_relaxed);
+}
+
+void pin_sentinels_again() {
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i)
+    if (cpu& c = cpu_at(i); c.has_sentinel.load(std::memory_order_relaxed))
+      with_set_of(c, [&](std::size_t size, const cpu_set_t* set) { pthread_setaffinity_np(c.sentinel, size, set); });
 }
 
 }  // namespace weft::rt

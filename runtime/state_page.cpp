@@ -220,9 +220,10 @@ void add_kernel_costs(metrics::node_costs& shown) {
     total.ns += one.ns;
   };
   bpf::cost_counters total{};
-  for (const auto& c : sched.cpus) {
-    if (c->number < 0 || c->node != shown.node) continue;
-    const bpf::cost_counters one = page.probes->cost_of(static_cast<std::size_t>(c->number));
+  for (int n = 0; n < sched.ncpus.load(std::memory_order_acquire); ++n) {
+    const cpu& c = cpu_at(n);
+    if (c.home->id != shown.node) continue;
+    const bpf::cost_counters one = page.probes->cost_of(static_cast<std::size_t>(c.id));
     for (std::size_t i = 0; i < kSwitches.size(); ++i) add(total.switches[i], one.switches[i]);
     for (std::size_t i = 0; i < kWakes.size(); ++i) add(total.wakes[i], one.wakes[i]);
   }

@@ -60,8 +60,6 @@ std::int64_t first_delay() {
   return sched.tier.load(std::memory_order_relaxed) == assist::off ? 20 * kMicrosecond : kMillisecond;
 }
 
-p* p_at(int i) { return sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire); }
-
 // Go's rule: at the second look at the same call, unless nobody would run anything on that P for now.
 bool retake(p* pp, const m* owner, p_watch& watch, std::int64_t now) {
   const std::uint32_t call = owner->claim.sequence();
@@ -70,8 +68,9 @@ bool retake(p* pp, const m* owner, p_watch& watch, std::int64_t now) {
     watch.call_since = now;
     return false;
   }
-  const bool others_can = sched.gate.nspinning() + sched.gate.nidle() > 0;
-  if (pp->runq.empty() && (others_can || !any_work()) && now - watch.call_since < kForcePreemptNs) return false;
+  const bool others_can = pp->home->gate.nspinning() + pp->home->gate.nidle() > 0;
+  if (pp->runq.empty() && (others_can || !any_work(*pp->home)) && now - watch.call_since < kForcePreemptNs)
+    return false;
   if (!take_p_in_call(pp, false)) return false;
   handoffp(pp);
   return true;
@@ -90,15 +89,16 @@ bool retake_unannounced(p* pp, m* owner) {
 // Busy meanwhile, for the deadlock detector: what is taken out of a heap is nowhere for a moment.
 void run_others_timers(timer_heap& heap, std::int64_t now) {
   if (heap.first_when() > now - kMillisecond) return;
-  sched.gate.begin_busy();
+  sched.busy.begin();
   run_timers(heap, now);
-  if (sched.gate.settle()) check_dead();
+  if (sched.busy.settle()) check_dead();
 }
 
 // Idle Ps would see to it otherwise.
 bool others_wait_for(const p* pp) {
   if (surplus(pp)) return true;
-  return sched.gate.nidle() == 0 && (!pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0);
+  const node& home = *pp->home;
+  return home.gate.nidle() == 0 && (!pp->runq.empty() || home.global_size.load(std::memory_order_acquire) != 0);
 }
 
 // Whether pp still runs the slice of the last round. A goroutine that has had its slice while others wait loses the P,
@@ -128,7 +128,7 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   mon.computing = false;
   run_others_timers(foreign_heap, now);
   // See preempt.cpp: somebody is stopped, or is to be, and somebody waits for what that one may hold.
-  const bool stops = sched.first_bound.load(std::memory_order_relaxed) || sched.strays.load(std::memory_order_relaxed);
+  const bool stops = any_bound() || sched.strays.load(std::memory_order_relaxed);
   bool stuck = stops && template_thread_is_stuck(now);
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
@@ -152,7 +152,7 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     free_bound();
   else
     stop_strays();
-  if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
+  if (node* const neglected = neglected_node()) wakep_foreign(*neglected);
   return useful;
 }
 
@@ -167,13 +167,21 @@ void check_probes(monitor& mon, const bpf::slot* slot, bpf::event before_sleep, 
   wake_template_thread();
 }
 
+int global_size() {
+  int sum = 0;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    sum += node_at(i).global_size.load(std::memory_order_relaxed);
+  return sum;
+}
+
 void tidy() {
   scavenge_stacks(kScavengeAtOnce);
   retire_idle_ms();
+  ask_to_look_at_machine();
 }
 
 bool everything_idle() {
-  return sched.gate.nidle() >= sched.gomaxprocs.load(std::memory_order_relaxed) && sched.debug.schedtrace_ms == 0;
+  return nidle_ps() >= sched.gomaxprocs.load(std::memory_order_relaxed) && sched.debug.schedtrace_ms == 0;
 }
 
 bool set_alarm(std::int64_t delay) {
@@ -199,11 +207,11 @@ void wait_for_call(std::int64_t until) {
 void sleep_deeply(monitor& mon) {
   set_alarm(0);
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
-  const bool all_asleep = sched.gate.busy() == 0;
+  const bool all_asleep = sched.busy.now() == 0;
   const std::int64_t longest = all_asleep ? mon.dead_look : kSecond;
   if (everything_idle()) wait_for_call(std::min(next_timer(), nanotime() + longest - kMaxDelay) + kMaxDelay);
   mon.dead_look = all_asleep ? std::min(mon.dead_look * 2, kSecond) : kMillisecond;
-  if (sched.gate.busy() == 0) check_dead();
+  if (sched.busy.now() == 0) check_dead();
   sched.sysmon_asleep.store(false, std::memory_order_seq_cst);
   mon.idle_rounds = 0;
   mon.delay = first_delay();
@@ -301,8 +309,8 @@ void report_lost_probes() {
 void trace_if_wanted() {
   if (!trace_wanted.exchange(false, std::memory_order_acquire)) return;
   std::string queues, ticks;
-  const int n = std::min(sched.nps.load(std::memory_order_acquire), sched.gomaxprocs.load());
-  for (int i = 0; i < n; ++i) {
+  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i) {
+    if (surplus(p_at(i))) continue;
     queues += " " + std::to_string(p_at(i)->runq.size());
     ticks += " " + std::to_string(p_at(i)->schedtick.load(std::memory_order_relaxed));
   }
@@ -310,8 +318,8 @@ void trace_if_wanted() {
                "SCHED %lldms: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=0 idlethreads=%d "
                "runqueue=%d [%s ] schedticks=[%s ]\n",
                static_cast<long long>((nanotime() - sysmon_started.load(std::memory_order_relaxed)) / kMillisecond),
-               sched.gomaxprocs.load(), sched.gate.nidle(), sched.nms.load() + 1, sched.gate.nspinning(),
-               sched.nidle_ms.load(), sched.global_size.load(), queues.c_str(), ticks.c_str());
+               sched.gomaxprocs.load(), nidle_ps(), sched.nms.load() + 1, nspinning_ms(), sched.nidle_ms.load(),
+               global_size(), queues.c_str(), ticks.c_str());
 }
 
 void wake_sysmon() {

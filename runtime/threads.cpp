@@ -98,19 +98,19 @@ class cpu_mask {
     syscall(SYS_sched_getaffinity, tid, sizeof mask.words_, mask.words_.data());
     return mask;
   }
-  static cpu_mask only(const cpu& c) {
+  static cpu_mask only(int cpu) {
     cpu_mask mask;
-    mask.words_[word_of(c)] = bit_of(c);
+    mask.words_[word_of(cpu)] = bit_of(cpu);
     return mask;
   }
-  bool has(const cpu& c) const { return (words_[word_of(c)] & bit_of(c)) != 0; }
+  bool has(int cpu) const { return (words_[word_of(cpu)] & bit_of(cpu)) != 0; }
   bool operator==(const cpu_mask&) const = default;
   bool give_to(int tid) const { return syscall(SYS_sched_setaffinity, tid, sizeof words_, words_.data()) == 0; }
 
  private:
   static constexpr std::size_t kBits = 8 * sizeof(unsigned long);
-  static std::size_t word_of(const cpu& c) { return static_cast<std::size_t>(c.number) / kBits; }
-  static unsigned long bit_of(const cpu& c) { return 1ul << static_cast<std::size_t>(c.number) % kBits; }
+  static std::size_t word_of(int cpu) { return static_cast<std::size_t>(cpu) / kBits; }
+  static unsigned long bit_of(int cpu) { return 1ul << static_cast<std::size_t>(cpu) % kBits; }
 
   std::array<unsigned long, 8192 / kBits> words_{};
 };
@@ -159,11 +159,25 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
 
 bool is_on(const cpu& c) { return sched_getcpu() == c.number; }
 
-bool is_bound_to(int tid, const cpu& c) { return c.number >= 0 && cpu_mask::of(tid) == cpu_mask::only(c); }
+bool is_bound_to(int tid, const cpu& c) {
+  const int cpu = c.number;
+  return cpu >= 0 && cpu_mask::of(tid) == cpu_mask::only(cpu);
+}
 
-bool pin_thread(int tid, const cpu& c) { return c.number >= 0 && cpu_mask::only(c).give_to(tid); }
+bool pin_thread(int tid, int cpu) { return cpu >= 0 && cpu_mask::only(cpu).give_to(tid); }
 
-bool come_home(const cpu& c) { return c.number >= 0 && cpu_mask::of(0).has(c) && pin_thread(0, c); }
+bool come_home(int cpu) { return cpu >= 0 && cpu_mask::of(0).has(cpu) && pin_thread(0, cpu); }
+
+// Under the lock, a thread whose M is not dead has not ended, so its number is its own.
+void pin_again() {
+  for (std::uint32_t id = 0, n = sched.nms_ever.load(std::memory_order_acquire); id < n; ++id) {
+    lock_guard hold(sched.lock);
+    m* const mp = sched.allm[id].load(std::memory_order_acquire);
+    if (!mp || mp->dead || mp->zombie || mp->tid.load(std::memory_order_relaxed) == 0) continue;
+    mp->pinned.store(pin_thread(mp->tid, mp->c->number), std::memory_order_relaxed);
+  }
+  pin_sentinels_again();
+}
 
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
   sigset_t all, before;
@@ -195,7 +209,7 @@ m* make_m() {
 void become_m(m* mp) {
   current_m = mp;
   mp->tid = static_cast<int>(syscall(SYS_gettid));
-  mp->pinned.store(pin_thread(0, *mp->c), std::memory_order_relaxed);
+  mp->pinned.store(pin_thread(0, mp->c->number), std::memory_order_relaxed);
   prctl(PR_SET_TIMERSLACK, 1);
   mp->eh = reinterpret_cast<eh_globals*>(abi::__cxa_get_globals());
   note_stack_bounds(mp);
@@ -253,7 +267,7 @@ void start_new_m(p* pp, bool spinning) {
         "newosproc");
   // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
   put_away(pp, spinning);
-  if (sched.gate.settle()) check_dead();
+  if (sched.busy.settle()) check_dead();
 }
 
 }  // namespace
@@ -273,16 +287,18 @@ void serve_m_requests() {
     const std::uint32_t wanted = pp->wants_m.exchange(0, std::memory_order_acq_rel);
     if (wanted != 0) start_new_m(pp, wanted == 2);
   }
-  for (const auto& c : sched.cpus)
-    if (c->wants_m.exchange(false, std::memory_order_acq_rel) && c->idle_ms.empty()) newm(*c, nullptr, false);
+  for (int i = 0, cpus = sched.ncpus.load(std::memory_order_acquire); i < cpus; ++i)
+    if (cpu& c = cpu_at(i); c.wants_m.exchange(false, std::memory_order_acq_rel) && c.idle_ms.empty())
+      newm(c, nullptr, false);
 }
 
 // Half of what is above the kept ones each time, so a burst's threads go within a minute.
 void retire_idle_ms() {
-  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * static_cast<int>(sched.cpus.size());
-  for (const auto& c : sched.cpus) {
+  const int cpus = sched.ncpus.load(std::memory_order_acquire);
+  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * cpus;
+  for (int i = 0; i < cpus; ++i) {
     for (; spare > 0; spare -= 2) {
-      const std::uint32_t id = c->idle_ms.pop();
+      const std::uint32_t id = cpu_at(i).idle_ms.pop();
       if (id == idle_stack<m_link>::kNone) break;
       m* const mp = sched.allm[id].load(std::memory_order_acquire);
       mp->told_to_exit.store(true, std::memory_order_release);

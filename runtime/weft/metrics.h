@@ -59,7 +59,10 @@ class histogram {
 /// "kernel_runq_wait" (runnable, until the kernel gave it a CPU), and the counters "kernel_…", "minor_faults",
 /// "major_faults" of the runtime's threads; "probe_runs_…" and "probe_ns_…" are what the probes themselves cost, while
 /// the kernel counts that (sysctl kernel.bpf_stats_enabled). "takes" counts Ps taken from threads that had blocked or
-/// computed for too long, "handoffs" those of them that went on to run another goroutine. Those that begin with
+/// computed for too long, "handoffs" those of them that went on to run another goroutine. "far_steals" counts how often
+/// an idle P took work from another NUMA node, "node_moves" the runs of goroutines that ran on another node the last
+/// time, or were started for another. "cgroup_throttled_periods" and "cgroup_throttled_ns": how often and for how long
+/// CPU quotas stopped the process's cgroup since run() began, as of a second ago. Those that begin with
 /// "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name

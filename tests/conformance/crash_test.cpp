@@ -185,7 +185,7 @@ void expect_fatal(const child_result& r, const std::string& first_line, std::vec
 
 // Until nothing runs and nothing is runnable, apart from the calling foreign thread.
 void wait_until_all_is_quiet() {
-  EXPECT_TRUE(eventually([] { return rt::sched.gate.busy() == 0 && !rt::any_work(); }));
+  EXPECT_TRUE(eventually([] { return rt::sched.busy.now() == 0 && !rt::any_work(); }));
 }
 
 [[noreturn]] void wait_for_the_end() {

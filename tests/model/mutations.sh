@@ -75,7 +75,7 @@ model=tests/model/wake_model.cpp
 mutation wake $w 'no light barrier' "s/$light//"
 mutation wake $w 'no heavy barrier' "s/$heavy//"
 mutation wake $w 'nspinning is given back after the barrier' 's/(    if \(spinning\) nspinning_[^;]*;\n)(    Policy::heavy_barrier\(\);\n)/$2$1/'
-mutation wake $w 'nidle counts after the barrier' 's/(    nidle_.fetch_add[^\n]*\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
+mutation wake $w 'nidle counts after the barrier' 's/(    if \(nidle_.fetch_add[^\n]*\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
 mutation wake $w 'take_idle() without looking who was faster' 's/if \(word_of\(p\).fetch_and\(~bit_of\(p\), std::memory_order_acq_rel\) & bit_of\(p\)\)/word_of(p).fetch_and(~bit_of(p), std::memory_order_acq_rel);\nif (true)/'
 mutation wake $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
 mutation wake $model 'the last one that span wakes nobody' 's/gate.end_spinning\(\)\) wake\(\);/gate.end_spinning()) {}/'

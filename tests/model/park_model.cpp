@@ -21,7 +21,7 @@
 #include "runtime/futex.h"
 #include "runtime/idle_stack.h"
 #include "runtime/runq.h"
-#include "runtime/wake.h"
+#include "tests/model/gate.h"
 
 namespace {
 
@@ -58,7 +58,8 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
     var<int> next_p;
   };
 
-  weft::rt::wake_gate<kPs, Policy> gate;
+  one_node<Policy, kPs> node;
+  weft::rt::wake_gate<kPs, Policy>& gate = node.gate;
   std::array<std::unique_ptr<queue>, kPs> runq;
   typename links<Policy>::words idle_links;
   weft::rt::idle_stack<links<Policy>, Policy> idle_ms{links<Policy>{&idle_links}};
@@ -77,7 +78,7 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
     for (auto& q : runq) q = std::make_unique<queue>();
   }
   void before() {
-    for (int i = 0; i < kPs; ++i) gate.begin_busy();
+    for (int i = 0; i < kPs; ++i) node.busy.begin();
   }
   void after() { require(done.load(std::memory_order_relaxed) == 1, "the goroutine has run to its end"); }
 
@@ -145,7 +146,7 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
 
   void wake() {
     while (gate.should_wake() && gate.begin_wake()) {
-      const int p = gate.take_any_idle(0, kPs);
+      const int p = node.take_any_idle();
       if (p >= 0) return startm(p);
       if (!gate.end_spinning()) return;
       Policy::relax();

@@ -33,7 +33,7 @@
 #include "runtime/claim.h"
 #include "runtime/futex.h"
 #include "runtime/idle_stack.h"
-#include "runtime/wake.h"
+#include "tests/model/gate.h"
 
 namespace weft::rt {
 inline std::ostream& operator<<(std::ostream& out, place at) { return out << static_cast<unsigned>(at); }  // for Relacy
@@ -109,7 +109,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     var<std::uint32_t> call;  // of the M that has left with it; 0: user code
   };
 
-  weft::rt::wake_gate<kPs, Policy> gate;
+  one_node<Policy, kPs> node;
+  weft::rt::wake_gate<kPs, Policy>& gate = node.gate;
   std::array<atomic<std::uint32_t>, kMs> idle_links;
   weft::rt::idle_stack<links, Policy> idle_ms{links{&idle_links}};
   std::array<m, kMs> ms;
@@ -127,7 +128,7 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     taking_turns::begin(Cast::kThreads, kMs + (Cast::kSentinel ? 1 : 0));
     for (int i = 0; i < kMs; ++i) at(ms, i).number = i;
     for (int i = 0; i < kPs; ++i) {
-      gate.begin_busy();
+      node.busy.begin();
       at(ms, i).held = i;
     }
     for (int i = 0; i < kGs; ++i) {
@@ -144,7 +145,7 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     require(done.load(std::memory_order_relaxed) == kGs, "every goroutine has got to its end");
     for (p& pp : ps) require(pp.holder.get() == kIdle, "every P is idle at the end");
     for (m& mp : ms) require(!mp.claim.taken() && !mp.parked.load(std::memory_order_relaxed), "every M is back");
-    require(gate.busy() == 0 && gate.nspinning() == 0, "nothing is busy at the end");
+    require(node.busy.now() == 0 && gate.nspinning() == 0, "nothing is busy at the end");
   }
   void thread(unsigned index) {
     const int number = static_cast<int>(index);
@@ -205,7 +206,7 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     gate.retire(pp, spinning);
     if (any_work()) {
       if (take_idle(pp)) {
-        gate.settle();
+        node.busy.settle();
         return true;
       }
       wakep();
@@ -215,12 +216,12 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
   }
   /// Something that was busy is so no more: if it was the last, the world ends here.
   void settle() {
-    if (!gate.settle()) return;
+    if (!node.busy.settle()) return;
     require(done.load(std::memory_order_acquire) == kGs, "nothing is busy when every goroutine has got to its end");
     if (stop.exchange(true, std::memory_order_acq_rel)) return;
     for (m& mp : ms) mp.wake.post(kLeave);
   }
-  void settle_as_others_are_busy() { require(!gate.settle(), "something else is busy"); }
+  void settle_as_others_are_busy() { require(!node.busy.settle(), "something else is busy"); }
 
   // -- globq.cpp -------------------------------------------------------------------------------------------------------
 
@@ -257,7 +258,7 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
   // -- handoff.cpp -----------------------------------------------------------------------------------------------------
 
   bool take_p(int pp, m& victim, whereabouts seen, bool same_cpu) {
-    gate.begin_busy();
+    node.busy.begin();
     const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
     const auto shares_cpu = [&] { return same_cpu; };
     const auto still = [&] { return victim.left_with.load(std::memory_order_relaxed) == pp; };
@@ -358,7 +359,7 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
   }
   void free_bound() {
     for (;;) {
-      gate.begin_busy();
+      node.busy.begin();
       goroutine* const g = globrunqget(true);
       if (!g) return settle();
       at(ms, g->lockedm.load(std::memory_order_relaxed)).wake.post(kWakeToGoOn);

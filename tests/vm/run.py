@@ -43,8 +43,11 @@ SHAPES = {
            {(0, 1): 16, (0, 2): 22, (0, 3): 32, (1, 2): 32, (1, 3): 22, (2, 3): 16}),
     "cpuless": ([("0-3", 1024), ("", 512)], {(0, 1): 40}),
     "memless": ([("0-1", 1536), ("2-3", 0)], {(0, 1): 21}),
+    "smt": ([("0-3", 768), ("4-7", 768)], {(0, 1): 21}),
+    "ccx": ([("0-7", 1536)], {}),  # two last-level caches in one node
 }
-CPUS = {"4n": "8,sockets=4,cores=2,threads=1", "1n": "4", "cpuless": "4"}
+CPUS = {"4n": "8,sockets=4,cores=2,threads=1", "1n": "4", "cpuless": "4", "smt": "8,sockets=2,cores=2,threads=2",
+        "ccx": "8,sockets=2,cores=4,threads=1"}
 SKIP_STATUS = 77
 FETCH_TIMEOUT = 20
 LAST_LINES = 60  # shown of a binary that did not end
