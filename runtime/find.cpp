@@ -164,7 +164,7 @@ struct search {
   std::uint64_t patience_ns;
   std::uint64_t start = cputicks();
   int rounds = 0;
-  far_work far;
+  far_work far{};
 
   std::uint64_t waited_ns() const { return ticks_to_ns(cputicks() - start); }
   bool over() const { return waited_ns() >= (far.awaited ? kLongSpinNs : patience_ns); }
@@ -199,7 +199,7 @@ g* look_everywhere(m* mp, search& s) {
 // One round at least, and then for as long as it pays: sleeping and being woken again is what it may save.
 g* spin(m* mp) {
   node_costs& costs = *mp->c->costs;
-  search s{costs.idle.next_wait()};
+  search s{.patience_ns = costs.idle.next_wait()};
   g* const gp = look_everywhere(mp, s);
   const bool waited = s.rounds != 0 || (!gp && s.patience_ns != 0);
   if (waited) costs.learn_from_spin(gp != nullptr, s.waited_ns());
