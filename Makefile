@@ -68,6 +68,8 @@ need      := CXX='$(CXX)' sh tools/deps.sh
 run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
 # 1: kernels, 2: shapes
 in_machines = $(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(1:%=--kernel %) $(2:%=--shape %)
+ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filter="$(CI_VM_CASES)" \
+  $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
@@ -95,8 +97,7 @@ test: ## build and run all suites, the same under the sanitizers in short form, 
 	@$(build_with) CONFIG=tsan quick
 	@$(build_with) CONFIG=asan quick
 	@$(run_tests) --quick-sanitizers --summary $(BUILD)/test-summary \
-	  --also '$(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filter="$(CI_VM_CASES)" \
-	    $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)' \
+	  --also '$(ci_machine)' \
 	  $(call all_tests,release) $(call quick_bins,tsan) $(call quick_bins,asan)
 
 sanitize: ## run the full suites under TSan, and under ASan with UBSan

@@ -13,8 +13,8 @@
 //
 // It shares its CPU with the Ms, so they never run at the same time: program order is all the order that its side of
 // claim.h needs. It takes no locks (an M that is woken meanwhile would wait for a thread that cannot run) and makes no
-// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here. Where none does, it takes
-// the P after all and asks the template thread for an M.
+// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here. Where none does, it asks the
+// template thread for one.
 //
 // Armed while some P of its CPU is held by an M; otherwise it sleeps and costs nothing:
 //   acquirep:  the P has an owner; armed == 0?  ->  armed = 1, futex wake
@@ -109,7 +109,7 @@ void have_taken(p* pp, m* victim, whereabouts seen) {
     taker->order = order;
     return taker->wake.post(kWakeToTake);
   }
-  if (carry_out(order)) request_m(*pp->c, pp, false);
+  request_m(*pp->c, nullptr, false);  // and see again, unless sysmon is faster
 }
 
 // Whether some P of this CPU is held by an M.

@@ -20,6 +20,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
@@ -196,7 +197,8 @@ void wait_for_call(std::int64_t until) {
   pollfd alarm{.fd = sched.sysmon_alarm, .events = POLLIN, .revents = 0};
   const std::int64_t rest = std::max<std::int64_t>(until - nanotime(), 0);
   const timespec timeout{.tv_sec = rest / kSecond, .tv_nsec = rest % kSecond};
-  if (alarm.fd < 0 || ppoll(&alarm, 1, &timeout, nullptr) < 0 || (alarm.revents & POLLNVAL) != 0)
+  const bool polled = alarm.fd >= 0 && (ppoll(&alarm, 1, &timeout, nullptr) >= 0 || errno == EINTR);  // a debugger
+  if (!polled || (alarm.revents & POLLNVAL) != 0)
     sched.sysmon_note.wait(until);
   else
     sched.sysmon_note.take();
