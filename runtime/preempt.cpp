@@ -66,6 +66,7 @@ bool take_over(m* mp) {
     }
   }
   if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+  adopt(pp, mp->curg);
   begin_run(pp, mp->curg, false);
   return true;
 }
