@@ -20,7 +20,8 @@
 // Work leaves its node only if no P idles there (an idle one will be woken for it), and if it has waited, under the
 // thief's eyes, for as long as running it far from its memory costs (distance_cost_ns(); ski rental again). So the
 // thief looks at the other nodes, the nearest first, each time that its own has nothing, and notes since when each has
-// had work. That takes it longer than a spin usually lasts only where nodes are very far apart.
+// had work; while some is in sight it goes on looking for longer than a spin usually lasts. What the distance is
+// thought to cost counts up to kLongestFarWaitNs: no work starves beside a node that idles.
 #include <unistd.h>
 #include <algorithm>
 #include <array>
@@ -37,7 +38,8 @@ constexpr int kStealPasses = 4;
 constexpr std::uint32_t kMinWatchNs = 400;  // several times what a goroutine needs that only answers a message
 constexpr std::uint32_t kMaxWatchNs = 25'600;
 constexpr std::uint64_t kRobberyPaysNs = 10'000;
-constexpr std::uint64_t kLongSpinNs = 100'000;  // for work that may soon leave its node; the furthest costs 61 us
+constexpr std::uint64_t kLongestFarWaitNs = 50'000;  // work may leave its node after that, however far and dear that is
+constexpr std::uint64_t kLongSpinNs = 2 * kLongestFarWaitNs;  // while such work is in sight
 constexpr int kPausesBetweenRounds = 16;
 
 // Whether pp switches goroutines while we look.
@@ -51,9 +53,21 @@ bool makes_progress(const p* pp, std::uint64_t watch_ns) {
   return false;
 }
 
+// Between nodes through a queue that nobody else sees: what is in pp's own may be stolen before it is adopted.
+g_queue::steal_result steal_half(p* pp, p* victim, g*& gp) {
+  if (victim->home == pp->home) return victim->runq.steal(pp->runq, gp);
+  g_queue loot;
+  const auto result = victim->runq.steal(loot, gp);
+  while (g* const more = loot.get().g) {
+    adopt(pp, more);
+    runqput(pp, more);
+  }
+  return result;
+}
+
 g* steal_from(p* pp, p* victim, bool last_pass) {
   g* gp = nullptr;
-  if (victim->runq.steal(pp->runq, gp) == g_queue::steal_result::stolen) {
+  if (steal_half(pp, victim, gp) == g_queue::steal_result::stolen) {
     pp->steals.add(1);
     return gp;
   }
@@ -117,8 +131,8 @@ bool may_fetch(const node& home, const machine_map::neighbour& other, std::int64
     return false;
   }
   if (since == 0) since = now_ns;
-  const bool ripe =
-      static_cast<std::uint64_t>(now_ns - since) >= numa::distance_cost_ns(other.distance, home.costs->handoff.ns());
+  const std::uint64_t cost = numa::distance_cost_ns(other.distance, home.costs->handoff.ns());
+  const bool ripe = static_cast<std::uint64_t>(now_ns - since) >= std::min(cost, kLongestFarWaitNs);
   seen.awaited |= !ripe;
   return ripe;
 }
@@ -131,10 +145,10 @@ bool may_fetch(const node& home, const machine_map::neighbour& other, std::int64
     g* gp = globrunqget(pp, *other.there, INT32_MAX);
     for (int pass = 0; pass < kStealPasses && !gp; ++pass)
       gp = steal_in(pp, map, other.cpus, {0, 0}, pass == kStealPasses - 1);
-    if (gp) {
-      pp->far_steals.add(1);
-      return gp;
-    }
+    if (!gp) continue;
+    pp->far_steals.add(1);
+    adopt(pp, gp);
+    return gp;
   }
   return nullptr;
 }

@@ -138,7 +138,7 @@ g* globrunqget(p* pp, node& from, int most) {
   int n;
   {
     lock_guard hold(from.lock);
-    if (g* const bound = is_bounds_turn(from) ? take_bound(from) : nullptr) return bound;
+    if (g* const bound = is_bounds_turn(from) ? take_bound(from) : nullptr) return bound;  // to be adopted by its M
     const int size = static_cast<int>(from.global.size());
     if (size == 0) return nullptr;
     n = std::min({most, size, size / std::max(from.ps.load(std::memory_order_relaxed), 1) + 1, kMost});
@@ -147,6 +147,8 @@ g* globrunqget(p* pp, node& from, int most) {
   }
   const std::span<g* const> rest(taken.data() + 1, static_cast<std::size_t>(n - 1));
   for (g* gp : rest) prefetch(gp);
+  if (sched.nnodes.load(std::memory_order_relaxed) > 1)
+    for (int i = 0; i < n; ++i) adopt(pp, taken[static_cast<std::size_t>(i)]);
   for (g* gp : rest) runqput(pp, gp);
   return taken.front();
 }

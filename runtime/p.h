@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // P: a processor, the right to run goroutines, and all that running them needs without a lock. Go: runtime.p.
 //
-// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in its node's gate), or benched (surplus), or on its
-// way from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The
-// atomics that the holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
+// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in its node's gate), or benched (surplus), or
+// on its way from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder.
+// The atomics that the holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
 #pragma once
 
 #include <atomic>
@@ -80,7 +80,7 @@ struct p {
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;
   owned_counter switches, steals, far_steals, robberies, takes, handoffs, preemptions;
-  owned_counter moves;  // goroutines that ran here, but last, or when they were started, on another node
+  owned_counter moves;  // goroutines that have come here from another node
 };
 
 }  // namespace weft::rt

@@ -123,11 +123,6 @@ void runqput(p* pp, g* gp) {
   globrunqput_batch(*pp->home, {spill.gs.data(), spill.count});
 }
 
-void note_move(p* pp, g* gp) {
-  gp->home = pp->home_index;
-  pp->moves.add(1);
-}
-
 void record_wait(p* pp, g* gp) {
   const std::uint64_t waited = ticks_to_ns(cputicks() - gp->ready_ticks);
   gp->ready_ticks = 0;

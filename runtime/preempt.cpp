@@ -74,6 +74,7 @@ bool take_over(m* mp) {
     }
   }
   end_handoff(pp);
+  adopt(pp, mp->curg);
   begin_run(pp, mp->curg, false);
   return true;
 }

@@ -26,6 +26,14 @@ void globrunqput_batch(node& home, std::span<g* const> gs);
 bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is over
 g* globrunqget_bound();         // of any node
 bool any_bound();
+/// gp, which the caller has taken, runs on pp's node from now on: that is its home. What is in the queue of a P has its
+/// home there already, so the switch path need not look.
+inline void adopt(p* pp, g* gp) {
+  if (gp->home == pp->home_index) [[likely]]
+    return;
+  gp->home = pp->home_index;
+  pp->moves.add(1);
+}
 /// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
 g* globrunqget(p* pp, node& from, int most);
 /// At the end of a run(), when nobody else is left.

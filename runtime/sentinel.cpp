@@ -187,7 +187,9 @@ bool start_sentinel(cpu& c) {
     pthread_join(c.sentinel, nullptr);
     failed = EPERM;
   }
+  if (failed == EINVAL) return false;  // the CPU is not ours any more, or not yet again
   if (failed) {
+    c.sentinel_failed = true;
     std::fprintf(stderr, "weft: no sentinel for CPU %d (%s): blocked threads there are found by polling\n", c.number,
                  std::strerror(failed));
     return false;
@@ -214,10 +216,7 @@ void start_wanted_sentinels() {
     if (!c.wants_sentinel.load(std::memory_order_acquire) || c.has_sentinel.load(std::memory_order_relaxed) ||
         c.sentinel_failed)
       continue;
-    if (start_sentinel(c))
-      c.has_sentinel.store(true, std::memory_order_release);
-    else
-      c.sentinel_failed = true;
+    if (start_sentinel(c)) c.has_sentinel.store(true, std::memory_order_release);
   }
 }
 

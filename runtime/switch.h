@@ -30,17 +30,12 @@ void bind_stack(m* mp, g* gp);
 /// Counts how long gp, whose turn was sampled, has waited to run.
 void record_wait(p* pp, g* gp);
 
-/// gp runs on another node than the last time.
-void note_move(p* pp, g* gp);
-
 /// Notes that gp runs now, on pp, which the caller holds.
 inline void begin_run(p* pp, g* gp, bool inherits) {
   if (!inherits) pp->schedtick.store(pp->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   gp->status.store(g_status::running, std::memory_order_relaxed);
   if (gp->ready_ticks != 0) [[unlikely]]
     record_wait(pp, gp);
-  if (gp->home != pp->home_index) [[unlikely]]
-    note_move(pp, gp);
 }
 
 /// The exception state belongs to the goroutine, not to the thread. Almost always all of it is zero.
