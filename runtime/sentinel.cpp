@@ -166,7 +166,8 @@ void* sentinel_main(void* argument) {
   return nullptr;
 }
 
-bool start_sentinel(cpu& c) {
+// 0 or an error number.
+int start_sentinel(cpu& c) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, 128 << 10);
@@ -183,12 +184,7 @@ bool start_sentinel(cpu& c) {
     pthread_join(c.sentinel, nullptr);
     failed = EPERM;
   }
-  if (failed) {
-    std::fprintf(stderr, "weft: no sentinel for CPU %d (%s): blocked threads there are found by polling\n", c.number,
-                 std::strerror(failed));
-    return false;
-  }
-  return true;
+  return failed;
 }
 
 }  // namespace
@@ -208,10 +204,12 @@ void start_wanted_sentinels() {
   for (const auto& c : sched.cpus)
     if (c->wants_sentinel.load(std::memory_order_acquire) && !c->has_sentinel.load(std::memory_order_relaxed) &&
         !c->sentinel_failed) {
-      if (start_sentinel(*c))
-        c->has_sentinel.store(true, std::memory_order_release);
-      else
-        c->sentinel_failed = true;
+      const int failed = start_sentinel(*c);
+      if (failed == 0) c->has_sentinel.store(true, std::memory_order_release);
+      if (failed == 0 || failed == EINVAL) continue;  // the CPU is offline: another time
+      c->sentinel_failed = true;
+      std::fprintf(stderr, "weft: no sentinel for CPU %d (%s): blocked threads there are found by polling\n", c->number,
+                   std::strerror(failed));
     }
 }
 

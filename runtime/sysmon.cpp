@@ -10,6 +10,7 @@
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -24,8 +25,8 @@ constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 
 constexpr std::int64_t kMinNap = 50 * kMicrosecond;
 constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
 constexpr int kPatientRounds = 50;
-constexpr int kUnseenSleeps = 5;
-constexpr std::int64_t kCertainSleep = 20 * kMicrosecond;  // a wait that need not sleep is over sooner
+constexpr long kUnseenSleeps = 5;
+constexpr int kRegistrations = 5;
 constexpr std::size_t kScavengeAtOnce = 8192;
 
 std::atomic<bool> trace_wanted{false}, probes_lost{false};
@@ -38,7 +39,9 @@ struct p_watch {
 
 struct monitor {
   slot_lease slot;
-  int unseen_sleeps = 0;                  // in a row
+  bpf::event last_event{0};               // of that slot
+  long sleeps_then = 0;                   // when it was new
+  int failed_registrations = 0;           // in a row
   std::int64_t dead_look = kMillisecond;  // until the next look for a deadlock while everything sleeps
   std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
   std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
@@ -140,20 +143,54 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   return useful;
 }
 
-// The probes are believed for as long as they see sysmon's own sleep. Not every kernel shows them every switch, so it
-// takes a few in a row to lose faith. Ms are then judged through /proc.
-void check_probes(monitor& mon, const bpf::slot* slot, bpf::event before_sleep, std::int64_t slept) {
-  if (!slot || slept < kCertainSleep || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
-  mon.unseen_sleeps = bpf::read_event(*slot) == before_sleep ? mon.unseen_sleeps + 1 : 0;
-  if (mon.unseen_sleeps < kUnseenSleeps) return;
+// How often the kernel says that this thread has gone to sleep.
+long sleeps_so_far() {
+  rusage used{};
+  getrusage(RUSAGE_THREAD, &used);
+  return used.ru_nvcsw;
+}
+
+void lose_probes() {
   sched.tier.store(assist::sentinel, std::memory_order_relaxed);
   probes_lost.store(true, std::memory_order_release);
   wake_template_thread();
 }
 
-void tidy() {
+// The probes are believed for as long as they see sysmon's own sleeps. Not every kernel shows them every switch, so it
+// takes a few in a row to lose faith. Ms are then judged through /proc.
+void check_probes(monitor& mon) {
+  const bpf::slot* const slot = mon.slot.get();
+  if (!slot || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
+  const bpf::event now = bpf::read_event(*slot);
+  const long sleeps = sleeps_so_far();
+  if (now != mon.last_event) {
+    mon.last_event = now;
+    mon.sleeps_then = sleeps;
+  } else if (sleeps - mon.sleeps_then >= kUnseenSleeps) {
+    lose_probes();
+  }
+}
+
+// Without a slot nobody would find out that the probes are lost.
+void get_slot(monitor& mon) {
+  if (mon.slot.get() || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
+  mon.slot.take(bpf::doing::idle);
+  mon.failed_registrations = mon.slot.get() ? 0 : mon.failed_registrations + 1;
+  if (mon.failed_registrations == kRegistrations) lose_probes();
+}
+
+// A sentinel whose CPU was offline when it was to be started may come now.
+void ask_for_missing_sentinels() {
+  for (const auto& c : sched.cpus)
+    if (c->wants_sentinel.load(std::memory_order_relaxed) && !c->has_sentinel.load(std::memory_order_relaxed))
+      return wake_template_thread();
+}
+
+void tidy(monitor& mon) {
   scavenge_stacks(kScavengeAtOnce);
   retire_idle_ms();
+  get_slot(mon);
+  ask_for_missing_sentinels();
 }
 
 bool everything_idle() {
@@ -193,19 +230,16 @@ void* sysmon_main(void*) {
   prctl(PR_SET_TIMERSLACK, 1);
   monitor mon;
   mon.delay = first_delay();
-  mon.slot.take(bpf::doing::idle);
+  get_slot(mon);
   bool useful = true;
   while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
-    const bpf::slot* const slot = mon.slot.get();
-    const std::int64_t sleeps_at = nanotime();
-    const bpf::event before_sleep = slot ? bpf::read_event(*slot) : bpf::event{0};
     if (everything_idle())
       sleep_deeply(mon);
     else
       nap(mon, useful);
     const std::int64_t now = nanotime();
     sched.coarse_now.store(now, std::memory_order_relaxed);
-    check_probes(mon, slot, before_sleep, now - sleeps_at);
+    check_probes(mon);
     lose_patience_with_panics();
     useful = watch_ps(mon, now);
     stop_strays();
@@ -217,7 +251,7 @@ void* sysmon_main(void*) {
       mon.next_trace = now + sched.debug.schedtrace_ms * kMillisecond;
     }
     if (now >= mon.next_tidy) {
-      if (mon.next_tidy != 0) tidy();
+      if (mon.next_tidy != 0) tidy(mon);
       mon.next_tidy = now + kSecond;
     }
   }
