@@ -61,7 +61,7 @@ assist read_tier(const run_options& options, bool& by_name) {
 }
 
 void read_debug(debug_settings& debug, bool& pin) {
-  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, separated by commas";
+  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
   const char* const value = variable("WEFT_DEBUG");
   if (!value) return;
   std::string_view left = value;
@@ -79,6 +79,9 @@ void read_debug(debug_settings& debug, bool& pin) {
       good = debug.chaos = parse(number, debug.chaos_seed);
     } else if (key == "maxthreads") {
       good = parse(number, debug.max_ms) && debug.max_ms >= 1 && debug.max_ms <= kMaxMs;
+    } else if (key == "kernelcosts") {
+      good = parse(number, flag) && (flag == 0 || flag == 1);
+      debug.kernel_costs = flag == 1;
     } else if (key == "pin") {
       good = parse(number, flag) && (flag == 0 || flag == 1);
       pin = pin && flag == 1;

@@ -30,7 +30,6 @@ constexpr int kStealPasses = 4;
 constexpr std::uint32_t kMinWatchNs = 400;  // several times what a goroutine needs that only answers a message
 constexpr std::uint32_t kMaxWatchNs = 25'600;
 constexpr std::uint64_t kRobberyPaysNs = 10'000;
-constexpr std::uint64_t kSpinNs = 10'000;  // below the price of sleeping and being woken again
 constexpr int kPausesBetweenRounds = 16;
 
 // Whether pp switches goroutines while we look.
@@ -94,11 +93,18 @@ bool may_spin(m* mp) {
   return true;
 }
 
-g* spin(m* mp) {
+struct search {
+  std::uint64_t patience_ns;
+  std::uint64_t start = cputicks();
+  int rounds = 0;
+
+  std::uint64_t waited_ns() const { return ticks_to_ns(cputicks() - start); }
+};
+
+g* look_everywhere(m* mp, search& s) {
   p* const pp = mp->held;
   const bool alone = sched.nps.load(std::memory_order_relaxed) == 1;
-  const std::uint64_t start = cputicks();
-  for (;;) {
+  for (;; ++s.rounds) {
     judge_robbery(pp);
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
       if (g* gp = steal_pass(pp, pass == kStealPasses - 1)) return gp;
@@ -109,9 +115,19 @@ g* spin(m* mp) {
       run_timers(foreign_heap, now);
       if (const auto own = pp->runq.get(); own.g) return own.g;
     }
-    if (surplus(pp) || left_behind(mp->run) || ticks_to_ns(cputicks() - start) >= kSpinNs) return nullptr;
+    if (surplus(pp) || left_behind(mp->run) || s.waited_ns() >= s.patience_ns) return nullptr;
     for (int i = 0; i < kPausesBetweenRounds; ++i) cpu_relax();
   }
+}
+
+// One round at least, and then for as long as it pays: sleeping and being woken again is what it may save.
+g* spin(m* mp) {
+  node_costs& costs = *mp->c->costs;
+  search s{costs.idle.next_wait()};
+  g* const gp = look_everywhere(mp, s);
+  const bool waited = s.rounds != 0 || (!gp && s.patience_ns != 0);
+  if (waited) costs.learn_from_spin(gp != nullptr, s.waited_ns());
+  return gp;
 }
 
 // Found work: if this M was the last that span, another takes over (and finds the next piece, or nothing).
@@ -208,7 +224,11 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
     if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
-    if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+    if (sched.strays.load(std::memory_order_relaxed)) [[unlikely]] {
+      stop_strays_at(pp, nanotime());
+      look_by(pp, pp->strays_next);
+    }
+    if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
     inherits = false;
     if (mp->next_g) {
       gp = mp->next_g;

@@ -38,6 +38,9 @@ void collect(metrics::snapshot& all) {
     all.counters["handoff_waits_won"] += costs->waits_won.load(std::memory_order_relaxed);
     all.counters["handoff_waits_lost"] += costs->waits_lost.load(std::memory_order_relaxed);
     all.counters["handoff_regret_ns"] += costs->regret_ns.load(std::memory_order_relaxed);
+    all.counters["spins_won"] += costs->spins_won.load(std::memory_order_relaxed);
+    all.counters["spins_lost"] += costs->spins_lost.load(std::memory_order_relaxed);
+    all.counters["spin_regret_ns"] += costs->spin_regret_ns.load(std::memory_order_relaxed);
   }
   all.counters["kernel_assist"] = static_cast<std::uint64_t>(sched.tier.load(std::memory_order_relaxed));
   add_kernel_metrics(all);

@@ -66,8 +66,10 @@ struct p {
   std::uint64_t robbed_ticks = 0;
   int robbed_switches = 0;
   std::uint32_t watch_ns = 400;
-  int wakes_skipped = 0;  // see wakep()
-  bool dropped = false;   // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
+  int wakes_skipped = 0;         // see wakep()
+  std::int64_t strays_next = 0;  // see stop_strays_at()
+  std::uint32_t stray_look = 0;
+  bool dropped = false;  // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
   alignas(64) std::atomic<m*> owner{nullptr};
   std::atomic<bool> benched{false};             // surplus, and out of use until GOMAXPROCS grows again

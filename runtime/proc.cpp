@@ -127,12 +127,12 @@ void schedule(m* mp) {
     g* gp;
     bool inherits;
     if (!find_runnable(mp, gp, inherits)) return;
-    if (const m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
-      start_lockedm(mp, gp);
+    if (m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
+      start_lockedm(mp, locked);
       continue;
     }
     p* const pp = mp->held;
-    if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+    end_handoff(pp);
     mp->scheduling.store(false, std::memory_order_relaxed);
     hardware::light_barrier();  // the same
     if (left_behind(mp->run)) {

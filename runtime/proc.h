@@ -94,26 +94,38 @@ int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*m
 void stop_ms();
 
 // handoff.cpp: taking a P back from an M that has blocked.
+/// Why an M loses its P.
+enum class loss : std::uint8_t { blocked, computed };
 /// Takes pp from `victim` if that is still where it was seen; true: the caller has pp now.
-bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu);
+bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu);
+/// Takes a P from an M that was seen to have blocked; true: the caller has it.
+bool carry_out(const take_order& order);
+/// What an M does that was woken for it. True: it has the P, and something to do; false: it goes on sleeping.
+bool take_as_told(m* mp);
 /// Takes pp from its M if that is away in an announced call.
 bool take_p_in_call(p* pp, bool same_cpu);
 /// For a returning M: a P of its CPU, from an M that is away; null: none.
 p* take_p_on_cpu(cpu& c);
-/// A goroutine runs on pp again, which was taken at `taken`.
 void note_handoff(p* pp, std::uint64_t taken);
+/// A goroutine runs on pp.
+inline void end_handoff(p* pp) {
+  if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) [[unlikely]]
+    note_handoff(pp, taken);
+}
 
 // preempt.cpp
 void install_preemption();
 void remove_preemption();
 /// Takes pp from the M that runs user code with it, hands it on, and has the M stopped. False: it runs none.
 bool preempt_p(p* pp);
+/// While there may be some, by the holder of pp: stops strays that run.
+void stop_strays_at(p* pp, std::int64_t now);
 /// take_p() for an M that runs user code, or has blocked there without a word.
-bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu);
-/// mp has found out.
-void no_stray(m* mp);
-/// Lets all Ms that are parked in mid-code go on without a P.
+bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu);
+/// Lets the Ms go on without a P that are parked in mid-code, their goroutines in the queue.
 void free_bound();
+/// Lets all that are parked go on, whoever has their goroutines in hand: the run() is over.
+void free_left_behind();
 /// Stops the Ms that run user code without a P.
 void stop_strays();
 
@@ -133,6 +145,8 @@ void stop_sentinels();
 void start_sysmon();
 void stop_sysmon();
 void wake_sysmon();
+/// Goroutines run again after all was idle: sysmon is to have a look, but not before them.
+void call_sysmon();
 void trace_if_wanted();  // by the template thread, as is the next
 void report_lost_probes();
 
@@ -159,7 +173,7 @@ void for_each_g(void (*f)(g* gp, void* argument), void* argument);
 
 // lockedm.cpp
 void stop_lockedm(m* mp);
-void start_lockedm(m* mp, g* gp);
+void start_lockedm(m* mp, m* locked);
 
 // gomaxprocs.cpp
 void start_ps(int n);

@@ -89,7 +89,7 @@ void choose_tier(settings& wanted) {
   if (wanted.tier != assist::bpf) return;
   std::string why_not;
   const bool had_a_chance = bpf::may_load() || std::getenv("WEFT_BPF_FDS");  // loading changes both
-  if (open_state_page(why_not)) return;
+  if (open_state_page(wanted.debug.kernel_costs, why_not)) return;
   wanted.tier = assist::sentinel;
   if (wanted.tier_by_name) insist(why_not);
   if (had_a_chance)
@@ -117,7 +117,8 @@ void set_up(settings& wanted) {
   sched.baseline_threads = std::max(kThreadsAtStart - 1, kSanitizerThreads);
   sched.gate.reset();
   sched.wake_backoff.store(0);
-  sched.nstrays.store(0);
+  sched.strays.store(false);
+  sched.stuck.store(false);
   sched.nidle_ms.store(0);
   sched.nms.store(0);
   sched.nms_ever.store(0);
@@ -181,7 +182,7 @@ void drop_global_queue() {
 }
 
 void take_down(m* m0) {
-  free_bound();  // what they hold may be waited for
+  free_left_behind();  // what they hold may be waited for
   stop_template_thread();
   stop_sysmon();
   stop_sentinels();

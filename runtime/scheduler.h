@@ -54,6 +54,7 @@ struct debug_settings {
   std::int64_t schedtrace_ms = 0;
   std::uint64_t chaos_seed = 0;
   bool chaos = false;
+  bool kernel_costs = false;
   int max_ms = kMaxMs;
 };
 
@@ -103,8 +104,10 @@ struct scheduler {
   // sysmon.
   pthread_t sysmon_thread{};
   note sysmon_note;
+  int sysmon_alarm = -1;  // a timerfd, for calls that are not urgent; -1: none. Set before its thread is started
   std::atomic<bool> sysmon_asleep{false};
-  std::atomic<int> nstrays{0};
+  std::atomic<bool> strays{false};  // some M may run user code without a P
+  std::atomic<bool> stuck{false};   // and none is to be stopped for now: see preempt.cpp
   std::atomic<bool> sysmon_stop{false};
   std::atomic<bool> dump_wanted{false};
 

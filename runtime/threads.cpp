@@ -68,7 +68,7 @@ void end_thread(m* mp) {
   }
   if (orphan) delete_p(orphan);
   if (!own) return;
-  { lock_guard wait(sched.ending_lock); }  // start_lockedm() may be looking
+  { lock_guard wait(sched.ending_lock); }                                     // start_lockedm() may be looking
   delete mp;
 }
 
@@ -89,7 +89,8 @@ void* m_main(void* argument) {
   return nullptr;
 }
 
-// Where a thread may run. Takes no memory: who starts does not have to wait for the allocator's locks.
+// Where a thread may run. Takes no memory: neither who starts nor who gives a P (lockedm.cpp) must wait for the
+// allocator's locks.
 class cpu_mask {
  public:
   static cpu_mask of(int tid) {
@@ -297,6 +298,7 @@ void retire_idle_ms() {
 void stop_ms() {
   std::vector<m*> to_join;
   std::uint32_t ms = 0;
+  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // later ones look at no M
   {
     ms = sched.nms_ever.load(std::memory_order_acquire);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
@@ -327,7 +329,6 @@ void stop_ms() {
       mp->told_to_exit.store(true, std::memory_order_release);
     }
   }
-  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();
   for (m* mp : to_join) {
     mp->wake.post(kWakeToLook);
     pthread_join(mp->thread, nullptr);

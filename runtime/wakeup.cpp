@@ -203,8 +203,12 @@ void stopm(m* mp) {
       if (mp->next_spinning) mp->c->costs->wake.add(ticks_to_ns(cputicks() - mp->woken_ticks));
       acquirep(mp, mp->next_p);
       mp->spinning = mp->woken_to_spin = mp->next_spinning;
-      if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+      if (sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
       break;
+    }
+    if (woken == kWakeToTake) {
+      if (take_as_told(mp)) break;
+      mp->c->idle_ms.push(mp->id);
     }
     not_before = 0;
     if (woken == note::kNothing) {

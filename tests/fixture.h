@@ -151,7 +151,7 @@ inline std::ostream& operator<<(std::ostream& out, const setup& s) {
 inline bool has_probes() {
   static const bool loaded = [] {
     std::string why_not;
-    return rt::open_state_page(why_not);
+    return rt::open_state_page(false, why_not);
   }();
   return loaded;
 }

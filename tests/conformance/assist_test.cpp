@@ -250,4 +250,69 @@ TEST_P(assist_by_probes, counts_each_run_by_itself) {
   EXPECT_TRUE(r.exited(0)) << r;
 }
 
+std::uint64_t wakes_measured() {
+  std::uint64_t sum = 0;
+  for (metrics::node_costs& node : metrics::costs())
+    sum += node.costs["wake_same_cpu"].samples + node.costs["wake_cross_cpu"].samples;
+  return sum;
+}
+
+void sleep_often() {
+  for (int n = 0; n < 50; ++n) std::this_thread::sleep_for(100us);
+}
+
+void touch_pages() {
+  std::vector<char> pages(8 << 20);
+  for (std::size_t i = 0; i < pages.size(); i += 4096) static_cast<volatile char&>(pages[i]) = 1;
+}
+
+TEST_P(assist_by_probes, measures_what_the_kernel_charges) {
+  WEFT_NEEDS_PROBES();
+  const auto r = as_this_user({{"WEFT_DEBUG", "kernelcosts=1"}}, [] {
+    return weft::run([] {
+      EXPECT_TRUE(eventually([] {  // not every kernel shows every switch
+        sleep_often();
+        return wakes_measured() >= 20;
+      }));
+      touch_pages();
+      EXPECT_GT(metrics::read().counters["page_faults_write"], 0u);
+      EXPECT_EQ(metrics::measure_kernel(false), "");
+    });
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_EQ(r.err, "");
+}
+
+// Who has given the capabilities up may not.
+TEST_P(assist_by_probes, switches_while_it_runs_what_measures_the_kernel) {
+  WEFT_NEEDS_PROBES();
+  const auto r = as_this_user([] {
+    return weft::run([] {
+      sleep_often();
+      EXPECT_EQ(wakes_measured(), 0u);
+      if (GetParam() != user::root) {
+        EXPECT_TRUE(metrics::measure_kernel(true).ends_with("(needs CAP_BPF and CAP_PERFMON)"));
+        return;
+      }
+      EXPECT_EQ(metrics::measure_kernel(true), "");
+      EXPECT_TRUE(eventually([] {
+        sleep_often();
+        return wakes_measured() >= 20;
+      }));
+      EXPECT_EQ(metrics::measure_kernel(false), "");
+      const std::uint64_t measured = wakes_measured();
+      sleep_often();
+      EXPECT_EQ(wakes_measured(), measured);
+    });
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
+TEST(assist_by_probes_that_cannot_be, says_why_the_kernel_cannot_be_measured) {
+  const auto r = in_child({{"WEFT_KERNEL_ASSIST", "off"}}, [] {
+    return weft::run([] { EXPECT_EQ(metrics::measure_kernel(true), "there are no probes"); });
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
 }  // namespace

@@ -655,22 +655,8 @@ class trial {
   run_options options_;
 };
 
-class blocking_of : public testing::TestWithParam<blocking_case> {};
-INSTANTIATE_TEST_SUITE_P(kinds, blocking_of, testing::ValuesIn(cases()), [](const auto& info) {
-  return std::string(info.param.way.name) + (info.param.announced ? "_announced_" : "_") + info.param.tier;
-});
-
-TEST_P(blocking_of, this_kind_hands_the_p_to_who_waits_for_it) {
-  const trial t(GetParam().way, GetParam().tier, GetParam().announced);
-  if (!t.hands_the_p_to_who_waits_for_it()) GTEST_SKIP() << "not possible here";
-}
-
-TEST_P(blocking_of, this_kind_hands_nothing_on_if_nobody_waits) {
-  const trial t(GetParam().way, GetParam().tier, GetParam().announced);
-  if (!t.hands_nothing_on_if_nobody_waits()) GTEST_SKIP() << "not possible here";
-}
-
-// On the best tier that these users can have. Each child loads probes of its own, as that user.
+// On the best tier that these users can have. Each child loads probes of its own, as that user. These come first:
+// ThreadSanitizer refuses threads to the children of a process that has had some itself.
 class blocking_of_all_kinds : public testing::TestWithParam<user> {
  protected:
   static void expect_all_handed_on(bool announced) {
@@ -691,5 +677,20 @@ INSTANTIATE_TEST_SUITE_P(kinds, blocking_of_all_kinds,
 
 TEST_P(blocking_of_all_kinds, announced_hands_the_p_on) { expect_all_handed_on(true); }
 TEST_P(blocking_of_all_kinds, without_a_word_hands_the_p_on) { expect_all_handed_on(false); }
+
+class blocking_of : public testing::TestWithParam<blocking_case> {};
+INSTANTIATE_TEST_SUITE_P(kinds, blocking_of, testing::ValuesIn(cases()), [](const auto& info) {
+  return std::string(info.param.way.name) + (info.param.announced ? "_announced_" : "_") + info.param.tier;
+});
+
+TEST_P(blocking_of, this_kind_hands_the_p_to_who_waits_for_it) {
+  const trial t(GetParam().way, GetParam().tier, GetParam().announced);
+  if (!t.hands_the_p_to_who_waits_for_it()) GTEST_SKIP() << "not possible here";
+}
+
+TEST_P(blocking_of, this_kind_hands_nothing_on_if_nobody_waits) {
+  const trial t(GetParam().way, GetParam().tier, GetParam().announced);
+  if (!t.hands_nothing_on_if_nobody_waits()) GTEST_SKIP() << "not possible here";
+}
 
 }  // namespace

@@ -1463,7 +1463,7 @@ TEST_P(leaving, schedtrace_prints_lines_of_go_s_form) {
 }
 
 TEST_P(leaving, schedtrace_of_an_idle_process_shows_all_ps_idle) {
-  const auto r = run_in_child([] { sleep_for(60ms); }, {{"WEFT_DEBUG", "schedtrace=20"}});
+  const auto r = run_in_child([] { sleep_for(500ms); }, {{"WEFT_DEBUG", "schedtrace=20"}});  // busy at first
   EXPECT_TRUE(r.exited(0)) << r;
   const std::vector<std::string> lines = lines_of(r.err);
   ASSERT_FALSE(lines.empty()) << r;

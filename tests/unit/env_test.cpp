@@ -153,12 +153,13 @@ TEST_F(settings, name_the_tier) {
 }
 
 TEST_F(settings, of_debug_are_a_list) {
-  const environment debug("WEFT_DEBUG", "schedtrace=1000,chaos=18446744073709551615,maxthreads=10,pin=1");
+  const environment debug("WEFT_DEBUG", "schedtrace=1000,chaos=18446744073709551615,maxthreads=10,kernelcosts=1,pin=1");
   const rt::settings s = rt::read_settings({});
   EXPECT_EQ(s.debug.schedtrace_ms, 1000);
   EXPECT_TRUE(s.debug.chaos);
   EXPECT_EQ(s.debug.chaos_seed, UINT64_MAX);
   EXPECT_EQ(s.debug.max_ms, 10);
+  EXPECT_TRUE(s.debug.kernel_costs);
   EXPECT_TRUE(s.pin);
 }
 
