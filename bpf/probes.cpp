@@ -30,7 +30,8 @@
 namespace weft::bpf {
 namespace {
 
-constexpr int kRequestTries = 50;  // naps: one that ends before the thread has switched out is not seen
+constexpr int kRequestTries = 20;  // naps: one that ends before the thread has switched out is not seen
+constexpr long kShortestNap = 1'000, kLongestNap = 1'000'000;  // ns
 constexpr int kTestRunTries = 3;   // storage is allocated atomically, which may fail for a moment
 constexpr int kAliveTries = 20;
 constexpr int kSightTries = 5;
@@ -70,12 +71,12 @@ class shared_array {
 };
 
 void nap() {
-  const timespec moment{.tv_sec = 0, .tv_nsec = 1'000};
+  const timespec moment{.tv_sec = 0, .tv_nsec = kShortestNap};
   syscall(SYS_nanosleep, &moment, nullptr);
 }
 
-void nap_with(std::uint64_t secret, std::uint32_t slot_number) {
-  const timespec moment{.tv_sec = 0, .tv_nsec = 1'000};
+void nap_with(long ns, std::uint64_t secret, std::uint32_t slot_number) {
+  const timespec moment{.tv_sec = 0, .tv_nsec = ns};
   syscall(SYS_nanosleep, &moment, nullptr, secret, std::uint64_t{slot_number});
 }
 
@@ -206,8 +207,11 @@ std::optional<weft_bpf_result> loaded_probes::request(std::uint32_t slot_number)
   const auto answer = [&] { return __atomic_load_n(&control.answer, __ATOMIC_ACQUIRE); };
   const std::lock_guard lock(mutex_);
   __atomic_store_n(&control.request, secret, __ATOMIC_SEQ_CST);
-  for (int tries = 0; tries < kRequestTries && (answer() & ~kResultMask) != secret; ++tries)
-    nap_with(secret, slot_number);
+  long ns = kShortestNap;
+  for (int tries = 0; tries < kRequestTries && (answer() & ~kResultMask) != secret; ++tries) {
+    nap_with(ns, secret, slot_number);
+    ns = std::min(2 * ns, kLongestNap);
+  }
   __atomic_store_n(&control.request, 0, __ATOMIC_SEQ_CST);
   if ((answer() & ~kResultMask) != secret) return std::nullopt;
   return static_cast<weft_bpf_result>(answer() & kResultMask);

@@ -109,8 +109,8 @@ bool pin_thread(int tid, int cpu);  // tid 0: the calling one; false: refused, o
 /// Whether the calling thread runs there right now, and whether another may run there alone.
 bool is_on(const cpu& c);
 bool is_bound_to(int tid, const cpu& c);
-/// For a pinned thread that runs elsewhere: somebody has moved it, or the kernel has, since the CPU was offline. Pins it
-/// again, unless it may not run there any more (false): whoever moves threads away is obeyed.
+/// For a pinned thread that runs elsewhere: somebody has moved it, or the kernel has, since the CPU was offline. Pins
+/// it again, unless it may not run there any more (false): whoever moves threads away is obeyed.
 bool come_home(int cpu);
 /// pthread_create() with all signals blocked: an error number, or 0.
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument);

@@ -35,8 +35,8 @@ constexpr std::int64_t kMinNap = 50 * kMicrosecond;
 constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
 constexpr std::uint64_t kSlice = 100 * kMicrosecond;  // the shortest that Linux grants
 constexpr int kPatientRounds = 50;
-constexpr int kUnseenSleeps = 5;
-constexpr std::int64_t kCertainSleep = 20 * kMicrosecond;  // a wait that need not sleep is over sooner
+constexpr long kUnseenSleeps = 5;
+constexpr int kRegistrations = 5;
 constexpr std::size_t kScavengeAtOnce = 8192;
 
 std::atomic<bool> trace_wanted{false}, probes_lost{false};
@@ -49,7 +49,9 @@ struct p_watch {
 
 struct monitor {
   slot_lease slot;
-  int unseen_sleeps = 0;                  // in a row
+  bpf::event last_event{0};               // of that slot
+  long sleeps_then = 0;                   // when it was new
+  int failed_registrations = 0;           // in a row
   std::int64_t dead_look = kMillisecond;  // until the next look for a deadlock while everything sleeps
   std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
   std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
@@ -157,15 +159,40 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   return useful;
 }
 
-// The probes are believed for as long as they see sysmon's own sleep. Not every kernel shows them every switch, so it
-// takes a few in a row to lose faith. Ms are then judged through /proc.
-void check_probes(monitor& mon, const bpf::slot* slot, bpf::event before_sleep, std::int64_t slept) {
-  if (!slot || slept < kCertainSleep || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
-  mon.unseen_sleeps = bpf::read_event(*slot) == before_sleep ? mon.unseen_sleeps + 1 : 0;
-  if (mon.unseen_sleeps < kUnseenSleeps) return;
+// How often the kernel says that this thread has gone to sleep.
+long sleeps_so_far() {
+  rusage used{};
+  getrusage(RUSAGE_THREAD, &used);
+  return used.ru_nvcsw;
+}
+
+void lose_probes() {
   sched.tier.store(assist::sentinel, std::memory_order_relaxed);
   probes_lost.store(true, std::memory_order_release);
   wake_template_thread();
+}
+
+// The probes are believed for as long as they see sysmon's own sleeps. Not every kernel shows them every switch, so it
+// takes a few in a row to lose faith. Ms are then judged through /proc.
+void check_probes(monitor& mon) {
+  const bpf::slot* const slot = mon.slot.get();
+  if (!slot || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
+  const bpf::event now = bpf::read_event(*slot);
+  const long sleeps = sleeps_so_far();
+  if (now != mon.last_event) {
+    mon.last_event = now;
+    mon.sleeps_then = sleeps;
+  } else if (sleeps - mon.sleeps_then >= kUnseenSleeps) {
+    lose_probes();
+  }
+}
+
+// Without a slot nobody would find out that the probes are lost.
+void get_slot(monitor& mon) {
+  if (mon.slot.get() || sched.tier.load(std::memory_order_relaxed) != assist::bpf) return;
+  mon.slot.take(bpf::doing::idle);
+  mon.failed_registrations = mon.slot.get() ? 0 : mon.failed_registrations + 1;
+  if (mon.failed_registrations == kRegistrations) lose_probes();
 }
 
 int global_size() {
@@ -175,9 +202,10 @@ int global_size() {
   return sum;
 }
 
-void tidy() {
+void tidy(monitor& mon) {
   scavenge_stacks(kScavengeAtOnce);
   retire_idle_ms();
+  get_slot(mon);
   ask_to_look_at_machine();
 }
 
@@ -270,19 +298,16 @@ void* sysmon_main(void*) {
   ask_for_short_slices();
   monitor mon;
   mon.delay = first_delay();
-  mon.slot.take(bpf::doing::idle);
+  get_slot(mon);
   bool useful = true;
   while (!sched.sysmon_stop.load(std::memory_order_acquire)) {
-    const bpf::slot* const slot = mon.slot.get();
-    const std::int64_t sleeps_at = nanotime();
-    const bpf::event before_sleep = slot ? bpf::read_event(*slot) : bpf::event{0};
     if (everything_idle())
       sleep_deeply(mon);
     else
       nap(mon, useful);
     const std::int64_t now = nanotime();
     sched.coarse_now.store(now, std::memory_order_relaxed);
-    check_probes(mon, slot, before_sleep, now - sleeps_at);
+    check_probes(mon);
     lose_patience_with_panics();
     useful = watch_ps(mon, now);
     if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
@@ -293,7 +318,7 @@ void* sysmon_main(void*) {
       mon.next_trace = now + sched.debug.schedtrace_ms * kMillisecond;
     }
     if (now >= mon.next_tidy) {
-      if (mon.next_tidy != 0) tidy();
+      if (mon.next_tidy != 0) tidy(mon);
       mon.next_tidy = now + kSecond;
     }
   }
