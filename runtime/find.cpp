@@ -230,16 +230,20 @@ void stop_spinning(m* mp) {
   wakep(mp->held);
 }
 
-// `used_up`: the slice that runnext would inherit is over, so it goes to the tail.
-g* local_work(m* mp, bool fair, bool used_up, bool& inherits) {
+// From the global queue before it is its turn. If others wait here that begins no time slice (sysmon.cpp): runnext
+// could go on for ever before them, if only something came from there once a slice.
+g* out_of_turn(p* pp) {
+  g* const gp = globrunqget(pp, *pp->home, 1);
+  if (gp && pp->runq.has_queue())
+    pp->out_of_turn.store(pp->out_of_turn.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  return gp;
+}
+
+g* local_work(m* mp, bool fair, bool& inherits) {
   p* const pp = mp->held;
   if (fair)
-    if (g* gp = globrunqget(pp, *pp->home, 1)) return gp;
-  auto next = pp->runq.get();
-  if (next.inherits && used_up) {
-    runqput(pp, next.g);
-    next = pp->runq.get();
-  }
+    if (g* gp = out_of_turn(pp)) return gp;
+  const auto next = pp->runq.get();
   inherits = next.inherits;
   if (next.g) return next.g;
   return globrunqget(pp, *pp->home, INT32_MAX);
@@ -313,7 +317,10 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       if (!is_on(*mp->c)) mp->pinned.store(come_home(mp->c->number), std::memory_order_relaxed);
     }
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
-    if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
+    if (used_up) {
+      pp->preempt.store(false, std::memory_order_relaxed);
+      if (g* const heir = pp->runq.put_next(nullptr)) runqput(pp, heir);  // of the slice that is over
+    }
     if (left_behind(mp->run)) continue;
     if (sched.strays.load(std::memory_order_relaxed)) [[unlikely]] {
       stop_strays_at(pp, nanotime());
@@ -334,8 +341,9 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       look_by(pp, pp->timers.first_when());
     }
     if (sched.debug.chaos) shuffle(pp);
-    const bool fair = allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0;
-    gp = local_work(mp, fair, used_up, inherits);
+    // After a slice it is the queue's turn.
+    const bool fair = !used_up && (allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0);
+    gp = local_work(mp, fair, inherits);
     if (!gp && may_spin(mp)) gp = spin(mp);
     if (gp) {
       stop_spinning(mp);

@@ -46,7 +46,8 @@ struct p {
   // The switch path.
   std::atomic<int> switches_left{kFairTicks};  // until the scheduler's own stack has a look; also a sign of progress
   std::atomic<bool> preempt{false};            // set by others: go through the scheduler at the next runtime call
-  std::atomic<std::uint32_t> schedtick{0};     // time slices begun
+  std::atomic<std::uint32_t> schedtick{0};     // goroutines run, but for those that inherited a time slice
+  std::atomic<std::uint32_t> out_of_turn{0};   // those of them that came from the global queue while others waited here
   event_sampler sampler;
   rng random;
   g_queue runq;

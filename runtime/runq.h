@@ -143,6 +143,11 @@ class run_queue {
     return g ? steal_result::stolen : steal_result::none;
   }
 
+  /// Owner only. Whether there is anything but runnext.
+  bool has_queue() const {
+    return batch_next_.load(std::memory_order_relaxed) < batch_end_.load(std::memory_order_relaxed) || !ring_empty();
+  }
+
   /// Any thread. A G in the ring, which steal() can take.
   bool ring_empty() const { return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire); }
 

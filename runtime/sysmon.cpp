@@ -104,10 +104,12 @@ bool others_wait_for(const p* pp) {
   return home.gate.nidle() == 0 && (!pp->runq.empty() || home.global_size.load(std::memory_order_acquire) != 0);
 }
 
-// Whether pp still runs the slice of the last round. A goroutine that has had its slice while others wait loses the P,
-// and so does one that computes while timers are due: no other P is free to run them.
+// Whether pp still runs the slice of the last round: nobody has come out of its queue since, or that was empty. A
+// goroutine that has had its slice while others wait loses the P, and so does one that computes while timers are due:
+// no other P is free to run them.
 bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
-  const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
+  const std::uint32_t tick =
+      pp->schedtick.load(std::memory_order_relaxed) - pp->out_of_turn.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
     watch.schedtick = tick;
     watch.schedtick_since = now;

@@ -206,6 +206,41 @@ int stacks_in_dump() {
   return n;
 }
 
+// What comes from the global queue begins no time slice for the two: theirs ends.
+TEST_P(scheduling, two_that_wake_each_other_do_not_starve_the_rest_while_others_start_goroutines) {
+  in_main([] {
+    std::atomic<bool> over{false};
+    std::atomic<long> started{0}, ended{0};
+    std::thread starter([&] {
+      for (; !over; std::this_thread::yield())
+        if (ended == started) {
+          ++started;
+          go([&] { ++ended; });
+        }
+    });
+    const auto there = make_chan<int>(), back = make_chan<int>();
+    wait_group asking, answering;
+    for (int i = 0; i < ps(); ++i) {
+      answering.go([=] {
+        for (const int value : there) back.send(value);
+      });
+      asking.go([&, there, back] {
+        while (!over) {
+          there.send(1);
+          back.recv();
+        }
+      });
+    }
+    for (int i = 0; i < scaled(50); ++i) yield();
+    over = true;
+    asking.wait();
+    there.close();
+    answering.wait();
+    starter.join();
+    EXPECT_TRUE(eventually([&] { return ended == started; }));
+  });
+}
+
 TEST_P(scheduling, num_goroutine_counts_all_that_have_not_ended_and_a_dump_shows_just_them) {
   in_main([] {
     EXPECT_EQ(num_goroutine(), 1);
