@@ -33,7 +33,7 @@ BPFTOOL     ?= $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v bpftoo
 BPF_HEADERS := $(wildcard $(addsuffix /include/bpf/bpf_core_read.h,/usr /usr/local))
 HAVE_BPF    := $(if $(and $(BPF_ARCH),$(BPF_CLANG),$(BPFTOOL),$(BPF_HEADERS)),yes)
 BPF_PROGRAM := $(if $(HAVE_BPF),$(wildcard bpf/*.bpf.c))
-NO_BPF_SRC  := bpf/absent.cpp bpf/capabilities.cpp bpf/slot.cpp
+NO_BPF_SRC  := bpf/absent.cpp bpf/capabilities.cpp bpf/pmu.cpp bpf/slot.cpp
 
 LIB_SRC     := $(wildcard runtime/*.cpp numa/*.cpp) \
   $(if $(HAVE_BPF),$(filter-out bpf/absent.cpp,$(wildcard bpf/*.cpp)),$(NO_BPF_SRC))

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "bpf/capabilities.h"
+#include "bpf/pmu.h"
 #include "runtime/idle_stack.h"
 #include "runtime/scheduler.h"
 
@@ -36,6 +37,7 @@ struct state_page {
 };
 
 auto& page = *new state_page;
+auto& tlb_misses = *new bpf::pmu(bpf::tlb_misses());
 
 std::atomic<std::uint32_t>& slot_link::operator()(std::uint32_t number) const { return page.links[number]; }
 
@@ -122,7 +124,7 @@ constexpr std::array kFlushes{"tlb_flushes_task_switch", "tlb_flushes_remote_sho
                               "tlb_flushes_local_mm_shootdown", "tlb_flushes_remote_send_ipi"};
 
 // Since the process began: they are measured now and then only.
-void add_flushes_and_faults(metrics::snapshot& all) {
+void add_measured_now_and_then(metrics::snapshot& all) {
   const bpf::cost_counters costs = page.probes->cost();
   for (std::size_t i = 0; i < kFlushes.size(); ++i) all.counters[kFlushes[i]] = costs.tlb_flushes[i];
   bpf::faults faults{};
@@ -136,6 +138,7 @@ void add_flushes_and_faults(metrics::snapshot& all) {
   all.counters["page_faults_read"] = faults.reads;
   all.counters["page_faults_write"] = faults.writes;
   all.counters["page_faults_instruction"] = faults.instructions;
+  for (const bpf::pmu::count& each : tlb_misses.read()) all.counters[each.name] = each.times;
 }
 
 metrics::cost mean_of(const weft_bpf_sum& sum) {
@@ -156,6 +159,7 @@ bool open_state_page(bool with_costs, std::string& why_not) {
   page.owner = getpid();
   page.returned.reset();
   page.used.store(0, std::memory_order_relaxed);
+  tlb_misses.stop();  // of the parent
   if (with_costs)
     if (const std::string refused = measure_kernel(true); !refused.empty())
       std::fprintf(stderr, "weft: what the kernel charges is not measured: %s\n", refused.c_str());
@@ -204,7 +208,7 @@ void add_kernel_metrics(metrics::snapshot& all) {
   const kernel_counts now = sum_up();
   for (std::size_t i = 0; i < now.counters.size(); ++i)
     all.counters[kCounters[i].first] = now.counters[i] - before.counters[i];
-  add_flushes_and_faults(all);
+  add_measured_now_and_then(all);
   now.blocked.add_to(all.histograms["kernel_blocked"], before.blocked);
   now.runq_wait.add_to(all.histograms["kernel_runq_wait"], before.runq_wait);
   for (const bpf::program_statistics& program : page.probes->statistics()) {
@@ -233,13 +237,16 @@ void add_kernel_costs(metrics::node_costs& shown) {
 
 std::string measure_kernel(bool on) {
   if (!page.probes) return "there are no probes";
-  std::string why_not;
   const undisturbed loading;
-  if (!on)
+  if (!on) {
+    tlb_misses.stop();
     page.probes->cost_off();
-  else if (page.probes->cost_on(why_not))
-    why_not.clear();
-  return why_not;
+    return "";
+  }
+  std::string why_not;
+  if (!page.probes->cost_on(why_not)) return why_not;
+  tlb_misses.start();  // where there is no PMU, the counters are missing; `weft doctor` says why
+  return "";
 }
 
 }  // namespace weft::rt

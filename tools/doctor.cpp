@@ -355,7 +355,7 @@ std::string advice_on_refused_counter() {
 }
 
 check examine_pmu() {
-  check c{.name = "PMU", .gives = "counts of dTLB misses (not used yet)"};
+  check c{.name = "PMU", .gives = "counts of TLB misses, with the kernel's costs"};
   const int error = try_counter();
   c.state = yes_if(error == 0);
   if (error == 0) return c;

@@ -106,10 +106,12 @@ std::vector<node_costs> costs();
 /// Switches on or off that the kernel's own costs are measured: context switches by what becomes of the page table,
 /// wake-ups on the same CPU and across (costs(): "switch_…", "wake_…", without samples where this kernel, before 6.14,
 /// does not tell when a switch ends), TLB flushes by reason and page faults by kind (read(): "tlb_flushes_…",
-/// "page_faults_…"; of the runtime's threads, as long as it was on). Off at first: while on, each of these costs the
-/// whole machine 60 to 150 ns more. Needs the tier bpf, and the capabilities CAP_BPF and CAP_PERFMON at that time, or
-/// the programs loaded at the start: WEFT_DEBUG=kernelcosts=1 (on from the start), `weft run --costs`. Empty: done;
-/// else why it cannot be, in one line. Any thread, any time.
+/// "page_faults_…"; of the runtime's threads, as long as it was on), and, where there is a PMU that may be used, what
+/// was in no TLB ("dtlb_load_misses", "dtlb_store_misses", "itlb_misses"; in user code of the whole process; on x86
+/// each is a page walk). Off at first: while on, each of these costs the whole machine 60 to 150 ns more, the PMU's
+/// nothing. Needs the tier bpf, and the capabilities CAP_BPF and CAP_PERFMON at that time, or the programs loaded at
+/// the start: WEFT_DEBUG=kernelcosts=1 (on from the start), `weft run --costs`. Empty: done; else why it cannot be, in
+/// one line. Any thread, any time.
 std::string measure_kernel(bool on);
 
 /// What the runtime has measured since the last run() began. Run-queue histograms are sampled without bias at high
