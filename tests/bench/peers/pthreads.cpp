@@ -9,11 +9,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <thread>
 
 #include "tests/bench/bench.h"
+#include "tests/bench/slow_pages.h"
 
 namespace {
 
@@ -140,31 +142,43 @@ void mutex_uncontended(const bench::options& o) {
   other.join();
 }
 
-// The other thread is SCHED_IDLE: always runnable, yet it never pushes in between the time stamp and the read.
-void handoff(std::string_view name, const bench::options& o, void (*prepare)()) {
+// How long after main has blocked in block(i) another thread runs, which then calls `release`. That one is SCHED_IDLE:
+// always runnable, yet it never pushes in between the time stamp and the block.
+template <class Block, class Release>
+void delay_of_other(std::string_view name, const bench::options& o, void (*prepare)(), Block block, Release release) {
   pin_to(0);
-  int pipe_fds[2];
-  if (pipe(pipe_fds) != 0) bench::die("pipe");
-  std::atomic<std::int64_t> before_read{0};
+  std::atomic<std::int64_t> before_block{0};
   bench::latencies found(o.ops);
   std::thread other([&] {
     const sched_param none{};
     if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) bench::die("sched_setscheduler");
     for (std::int64_t i = 0; i < o.ops; ++i) {
       std::int64_t before = 0;
-      while ((before = before_read.exchange(0, std::memory_order_acquire)) == 0) sched_yield();
+      while ((before = before_block.exchange(0, std::memory_order_acquire)) == 0) sched_yield();
       found.add(bench::now_ns() - before);
-      if (write(pipe_fds[1], "x", 1) != 1) bench::die("write");
+      release();
     }
   });
-  char byte;
   for (std::int64_t i = 0; i < o.ops; ++i) {
     prepare();
-    before_read.store(bench::now_ns(), std::memory_order_release);
-    if (read(pipe_fds[0], &byte, 1) != 1) bench::die("read");
+    before_block.store(bench::now_ns(), std::memory_order_release);
+    block(i);
   }
   other.join();
   found.report(name, o);
+}
+
+void handoff(std::string_view name, const bench::options& o, void (*prepare)()) {
+  int pipe_fds[2];
+  if (pipe(pipe_fds) != 0) bench::die("pipe");
+  const auto block = [&](std::int64_t) {
+    char byte;
+    if (read(pipe_fds[0], &byte, 1) != 1) bench::die("read");
+  };
+  const auto release = [&] {
+    if (write(pipe_fds[1], "x", 1) != 1) bench::die("write");
+  };
+  delay_of_other(name, o, prepare, block, release);
 }
 
 void handoff_read_hot(const bench::options& o) {
@@ -177,6 +191,50 @@ void handoff_read_idle(const bench::options& o) {
 
 void handoff_read_after_20ms(const bench::options& o) {
   handoff("handoff_read_after_20ms", o, [] { bench::compute_for(20 * bench::kMillisecond); });
+}
+
+void fault_50ms(const bench::options& o) {
+  bench::slow_pages pages(static_cast<std::size_t>(o.ops), 50 * bench::kMillisecond);
+  delay_of_other(
+      "fault_50ms", o, [] {}, [&](std::int64_t i) { pages.touch(static_cast<std::size_t>(i)); }, [] {});
+}
+
+void fault_64(const bench::options& o) {
+  constexpr std::size_t kThreads = 64;
+  const auto each = static_cast<std::size_t>(o.ops) / kThreads;
+  bench::slow_pages pages(kThreads * each, 100 * bench::kMicrosecond);
+  std::vector<std::thread> threads;
+  threads.reserve(kThreads);
+  const std::int64_t start = bench::now_ns();
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (std::size_t i = 0; i < each; ++i) pages.touch(t * each + i);
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  bench::report("fault_64", o, 1e9 / per_op(start, o.ops), "calls/s");
+}
+
+// What the machine alone makes a thread stand still for, while two others sleep.
+void two_blocked_stall(const bench::options& o) {
+  const auto sleep_in_turn = [&] {
+    for (std::int64_t i = 0; i < o.ops; ++i) bench::kernel_sleep(50 * bench::kMillisecond);
+  };
+  std::atomic<int> blocked{2};
+  std::array<std::thread, 2> sleepers;
+  for (std::thread& t : sleepers)
+    t = std::thread([&] {
+      sleep_in_turn();
+      blocked.fetch_sub(1, std::memory_order_relaxed);
+    });
+  std::int64_t longest = 0;
+  for (std::int64_t last = bench::now_ns(); blocked.load(std::memory_order_relaxed) != 0;) {
+    const std::int64_t now = bench::now_ns();
+    longest = std::max(longest, now - last);
+    last = now;
+  }
+  for (std::thread& t : sleepers) t.join();
+  bench::report("two_blocked_stall", o, static_cast<double>(longest) / 1e3, "us");
 }
 
 void nanosleep_64(const bench::options& o) {
@@ -239,6 +297,9 @@ constexpr std::array kWorks{
     bench::work{"handoff_read_hot", 3'000, handoff_read_hot},
     bench::work{"handoff_read_idle", 20, handoff_read_idle},
     bench::work{"handoff_read_after_20ms", 40, handoff_read_after_20ms},
+    bench::work{"fault_50ms", 20, fault_50ms},
+    bench::work{"fault_64", 6'400, fault_64},
+    bench::work{"two_blocked_stall", 20, two_blocked_stall},
     bench::work{"nanosleep_64", 12'800, nanosleep_64},
     bench::work{"wake_idle_p", 200, wake_idle_p},
     bench::work{"locked_pingpong", 10'000, locked_pingpong},

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"time"
 )
 
 type options struct {
@@ -39,6 +41,8 @@ var works = []work{
 	{"handoff_read_hot", 3000, handoffReadHot},
 	{"handoff_read_idle", 20, handoffReadIdle},
 	{"handoff_read_after_20ms", 40, handoffReadAfter20ms},
+	{"fault_50ms", 20, fault50ms},
+	{"fault_64", 6_400, fault64},
 	{"nanosleep_64", 12_800, nanosleep64},
 	{"syscall_overhead", 20_000, syscallOverhead},
 	{"two_blocked_stall", 20, twoBlockedStall},
@@ -85,6 +89,11 @@ func main() {
 		return
 	case "version":
 		fmt.Println(runtime.Version())
+		return
+	case "disk": // see faults.go
+		count, _ := strconv.Atoi(os.Args[2])
+		delay, _ := strconv.ParseInt(os.Args[3], 10, 64)
+		disk(count, time.Duration(delay))
 		return
 	}
 	for _, w := range works {
