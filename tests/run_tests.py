@@ -74,7 +74,8 @@ class Binary:
         if self.quick:
             env["WEFT_TEST_QUICK"] = "1"
         suppressions = ROOT / "tests" / "tsan.supp"
-        tsan = ["halt_on_error=0", "second_deadlock_stack=1", "history_size=4"]
+        # At exit it sleeps for a second, in case threads still race: there are thousands of children.
+        tsan = ["halt_on_error=0", "second_deadlock_stack=1", "history_size=4", "atexit_sleep_ms=20"]
         if suppressions.exists():
             tsan.append(f"suppressions={suppressions}")
         env.setdefault("TSAN_OPTIONS", ":".join(tsan))
