@@ -44,13 +44,22 @@ context_of(const g* gp) {
   return gp->context;
 }
 
+// Empty: it has just gone on.
+std::string frames_of_preempted(const g* gp) {
+  std::uintptr_t pcs[256];
+  const m* const mp = gp->lockedm.load(std::memory_order_acquire);
+  if (!mp || !mp->parked.load(std::memory_order_acquire)) return "";
+  const void* const interrupted = mp->interrupted.load(std::memory_order_acquire);
+  return format_frames({pcs, unwind_interrupted(interrupted, gp->stk->low(), gp->stk->high(), pcs)});
+}
+
 std::string frames_of(const g* gp) {
   std::uintptr_t pcs[256];
   const m* const self = this_m();
   if (self && self->curg == gp) return format_frames({pcs, unwind_here(pcs, 1)});
   switch (gp->status.load(std::memory_order_relaxed)) {
     case g_status::running: return "\tgoroutine running on other thread; stack unavailable\n";
-    case g_status::preempted: return "\tgoroutine preempted in mid-code; stack unavailable\n";
+    case g_status::preempted: return frames_of_preempted(gp);
     case g_status::syscall: return "\tgoroutine in a blocking call; stack unavailable\n";
     default: break;
   }

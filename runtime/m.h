@@ -85,10 +85,11 @@ struct m {
 
   // Between Ms.
   alignas(64) p_claim<> claim;
-  std::atomic<bool> pinned{false};              // so that it never runs at the same time as others of its CPU
-  std::atomic<p*> left_with{nullptr};           // its P, while it is not in the runtime
-  std::atomic<std::uint64_t> blocked_ticks{0};  // when that P was taken because it had blocked; 0: it had not
-  std::atomic<bool> parked{false};              // in its signal handler, without a P
+  std::atomic<bool> pinned{false};                // so that it never runs at the same time as others of its CPU
+  std::atomic<p*> left_with{nullptr};             // its P, while it is not in the runtime
+  std::atomic<std::uint64_t> blocked_ticks{0};    // when that P was taken because it had blocked; 0: it had not
+  std::atomic<bool> parked{false};                // in its signal handler, without a P
+  std::atomic<const void*> interrupted{nullptr};  // what the signal interrupted then: a ucontext_t
   note wake;
   p* next_p = nullptr;  // given with kWakeWithP
   take_order order;     // given with kWakeToTake

@@ -79,10 +79,11 @@ bool take_over(m* mp) {
   return true;
 }
 
-void park_in_handler(m* mp) {
+void park_in_handler(m* mp, const void* interrupted) {
   g* const gp = mp->curg;
   mp->held = nullptr;
-  mp->parked.store(true, std::memory_order_relaxed);  // seen by whoever finds the goroutine in the queue
+  mp->interrupted.store(interrupted, std::memory_order_release);  // read by frames_of()
+  mp->parked.store(true, std::memory_order_relaxed);              // seen by whoever finds the goroutine in the queue
   gp->lockedm.store(mp, std::memory_order_relaxed);
   gp->cause = ready_cause::requeued;
   gp->status.store(g_status::preempted, std::memory_order_relaxed);
@@ -104,10 +105,16 @@ void park_in_handler(m* mp) {
   if (!resumed) sched.strays.store(true, std::memory_order_release);  // pairs with stop_strays(): it is not parked
 }
 
+// Not in the child of a fork, which is no M: ThreadSanitizer hands it there what has come to its parent.
+bool may_be_parked(const m* mp) {
+  return mp->claim.look().at == place::user && mp->claim.taken() && !left_behind(mp->run) &&
+         mp->tid.load(std::memory_order_relaxed) == gettid();
+}
+
 void on_signal(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
   m* const mp = this_m();
-  if (mp && mp->claim.look().at == place::user && mp->claim.taken() && !left_behind(mp->run)) park_in_handler(mp);
+  if (mp && may_be_parked(mp)) park_in_handler(mp, context);
   errno = saved;
   if (info->si_code == SI_QUEUE && info->si_value.sival_ptr == &mark) return;
   if ((earlier.sa_flags & SA_SIGINFO) != 0)

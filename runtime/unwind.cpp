@@ -199,4 +199,13 @@ std::size_t unwind_parked(const void* fcontext, std::uintptr_t stack_lo, std::ui
   return walk(cursor, false, bounds, 0, pcs);
 }
 
+std::size_t unwind_interrupted(const void* interrupted, std::uintptr_t stack_lo, std::uintptr_t stack_hi,
+                               std::span<std::uintptr_t> pcs) noexcept {
+  unw_context_t context;
+  unw_cursor_t cursor;
+  if (!read_memory(reinterpret_cast<std::uintptr_t>(interrupted), &context, sizeof context)) return 0;
+  if (unw_init_local2(&cursor, &context, UNW_INIT_SIGNAL_FRAME) != 0) return 0;
+  return walk(cursor, true, {stack_lo, stack_hi, true}, 0, pcs);
+}
+
 }  // namespace weft::rt

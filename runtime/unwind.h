@@ -28,4 +28,9 @@ std::size_t unwind_from(const ucontext_t& interrupted, std::span<std::uintptr_t>
 std::size_t unwind_parked(const void* fcontext, std::uintptr_t stack_lo, std::uintptr_t stack_hi,
                           std::span<std::uintptr_t> pcs) noexcept;
 
+// unwind_interrupted: the stack [stack_lo, stack_hi) of a goroutine whose thread has parked in a signal handler;
+// `interrupted` is the handler's ucontext_t. If the goroutine has gone on, the walk is short or empty.
+std::size_t unwind_interrupted(const void* interrupted, std::uintptr_t stack_lo, std::uintptr_t stack_hi,
+                               std::span<std::uintptr_t> pcs) noexcept;
+
 }  // namespace weft::rt

@@ -37,6 +37,10 @@ namespace crash_sample {
   STAY_IN_FRAME();
 }
 
+[[noreturn, gnu::noinline]] void compute() {
+  for (;;) STAY_IN_FRAME();
+}
+
 struct custom {
   int value;
 };
@@ -186,6 +190,17 @@ void expect_fatal(const child_result& r, const std::string& first_line, std::vec
 // Until nothing runs and nothing is runnable, apart from the calling foreign thread.
 void wait_until_all_is_quiet() {
   EXPECT_TRUE(eventually([] { return rt::sched.busy.now() == 0 && !rt::any_work(); }));
+}
+
+// How many goroutines were preempted in mid-code and wait for their turn.
+int preempted() {
+  int n = 0;
+  rt::for_each_g(
+      [](rt::g* gp, void* count) {
+        if (gp->status.load() == rt::g_status::preempted) ++*static_cast<int*>(count);
+      },
+      &n);
+  return n;
 }
 
 [[noreturn]] void wait_for_the_end() {
@@ -1239,6 +1254,22 @@ TEST_P(quit_dump, shows_who_is_locked_who_is_in_a_call_and_who_computes) {
   std::map<std::string, std::string> wanted{{"", "chan receive, locked to thread"}, {"caller", "syscall"}};
   if (ps() > 1) wanted["computer"] = "running";
   EXPECT_EQ(seen, wanted) << r;
+}
+
+TEST_P(quit_dump, shows_where_goroutines_were_preempted_in_mid_code) {
+  const auto r = run_in_child([] {
+    for (int i = 0; i < 2 * ps(); ++i) go({.name = "computer"}, crash_sample::compute);
+    std::thread([] {
+      EXPECT_TRUE(eventually([] { return preempted() >= ps(); }));
+      kill(getpid(), SIGQUIT);
+    }).detach();
+    make_chan<int>().recv();
+  });
+  EXPECT_TRUE(r.exited(kFatalStatus)) << r;
+  int stacks = 0;
+  for (const dumped& goroutine : parse_dump(r.err))
+    stacks += goroutine.state == "runnable" && count_of("crash_sample::compute(...)", goroutine.text) == 1 ? 1 : 0;
+  EXPECT_GE(stacks, 1) << r;
 }
 
 TEST_P(quit_dump, tells_how_long_each_has_waited) {
