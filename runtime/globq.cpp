@@ -120,6 +120,10 @@ g* globrunqget_bound() {
   return nullptr;
 }
 
+void settle_global_queues() {
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i) lock_guard hold(node_at(i).lock);
+}
+
 void drop_global_queues() {
   for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i) {
     node& home = node_at(i);

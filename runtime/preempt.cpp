@@ -156,7 +156,7 @@ void free_bound() {
 }
 
 void free_left_behind() {
-  { lock_guard hold(sched.lock); }  // whoever has queued its goroutine is seen; the others see that the run() is over
+  settle_global_queues();  // whoever has queued its goroutine is seen; the others see that the run() is over
   const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
   for (std::uint32_t id = 0; id < ms; ++id) {
     m* const mp = sched.allm[id].load(std::memory_order_acquire);

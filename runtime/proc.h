@@ -36,6 +36,8 @@ inline void adopt(p* pp, g* gp) {
 }
 /// Takes up to `most` into pp's queue (which the caller holds), returning the first; null: empty.
 g* globrunqget(p* pp, node& from, int most);
+/// Once the run() is over: waits for whoever puts something there and has not seen that.
+void settle_global_queues();
 /// At the end of a run(), when nobody else is left.
 void drop_global_queues();
 /// The node itself, if Ps are wanted there.
