@@ -140,10 +140,10 @@ bool look_around(cpu& c, std::uint32_t number) {
       held = visit(c);
       if (held) c.armed.store(1, std::memory_order_relaxed);
     }
+    if (!is_on(c)) come_home(c.number);
   }
   c.visiting.fetch_sub(1, std::memory_order_release);
   if (over) return false;
-  if (!is_on(c)) come_home(c.number);
   if (held)
     sched_yield();
   else
