@@ -74,8 +74,10 @@ class Binary:
         if self.quick:
             env["WEFT_TEST_QUICK"] = "1"
         suppressions = ROOT / "tests" / "tsan.supp"
-        # At exit it sleeps for a second, in case threads still race: there are thousands of children.
-        tsan = ["halt_on_error=0", "second_deadlock_stack=1", "history_size=4", "atexit_sleep_ms=20"]
+        # At exit it would sleep for a second, in case threads still race: there are thousands of children. And it takes
+        # a sentinel that has yet to end for a reason not to bear a fork.
+        tsan = ["halt_on_error=0", "second_deadlock_stack=1", "history_size=4", "atexit_sleep_ms=20",
+                "die_after_fork=0"]
         if suppressions.exists():
             tsan.append(f"suppressions={suppressions}")
         env.setdefault("TSAN_OPTIONS", ":".join(tsan))
