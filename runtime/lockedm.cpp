@@ -38,7 +38,7 @@ void start_lockedm(m* mp, m* locked) {
 namespace weft {
 
 void lock_os_thread() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::m* const mp = who.mp;
   if (!mp) return;
   ++mp->lock_count;
@@ -48,7 +48,7 @@ void lock_os_thread() {
 }
 
 void unlock_os_thread() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::m* const mp = who.mp;
   if (!mp || mp->lock_count == 0 || --mp->lock_count > 0) return;
   mp->lockedg = nullptr;

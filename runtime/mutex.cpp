@@ -36,7 +36,7 @@ class mutex_waiter {
   bool starved() const { return nanotime() - since_ > kStarvingNs; }
 
  private:
-  entry who_{no_park};
+  entry who_{kNoPark};
   sema& sema_;
   waiter self_;
   std::int64_t since_ = 0;  // nanotime() when it began to wait

@@ -31,7 +31,7 @@ void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) WEFT_RELEASE(lo
 
 /// For operations that neither park nor throw (unlock, done, release).
 struct no_park_t {};
-constexpr no_park_t no_park;
+constexpr no_park_t kNoPark;
 
 /// A call's stay in the runtime: from here to the end of the scope nobody takes the P from the M (claim.h), which may
 /// be another one at the end: whoever parks on behalf of an entry updates it. Every public operation begins with one,
@@ -83,7 +83,7 @@ class WEFT_SCOPED_CAPABILITY entered_lock {
   ~entered_lock() WEFT_RELEASE() {}
 
  private:
-  entry who_{no_park};
+  entry who_{kNoPark};
   lock_guard<core_lock> hold_;
 };
 

@@ -192,13 +192,13 @@ new_goroutine newproc(const go_options& options, std::size_t size, std::size_t a
 }
 
 void newproc_abort(goroutine* gp) noexcept {
-  const entry who(no_park);
+  const entry who(kNoPark);
   free_closure(gp);
   gfput(nullptr, gp);
 }
 
 void newproc_start(goroutine* gp, closure_fn fn) noexcept {
-  const entry who(no_park);
+  const entry who(kNoPark);
   gp->fn = fn;
   gp->goexiting = gp->is_main = false;
   gp->locals = nullptr;
@@ -217,7 +217,7 @@ void newproc_start(goroutine* gp, closure_fn fn) noexcept {
 }
 
 void* goroutine_local_get(const void* key, void* (*create)(), void (*destroy)(void*)) {
-  g* const gp = entry(no_park).gp;  // its own locals need no P, and create() may do anything
+  g* const gp = entry(kNoPark).gp;  // its own locals need no P, and create() may do anything
   for (auto* local = static_cast<local_value*>(gp->locals); local; local = local->next)
     if (local->key == key) return local->value;
   auto owner = std::make_unique<local_value>();
@@ -232,7 +232,7 @@ namespace weft {
 
 void goexit() {
   {
-    const rt::entry who(rt::no_park);
+    const rt::entry who(rt::kNoPark);
     if (!who.mp) throw error("goexit: not in a goroutine");
     who.gp->goexiting = true;
   }
@@ -245,12 +245,12 @@ std::uint64_t current_goroutine_id() {
 }
 
 int current_p() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   return who.mp ? who.mp->held->id : -1;
 }
 
 int current_node() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   return who.mp ? who.mp->held->node : -1;
 }
 
