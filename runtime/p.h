@@ -80,7 +80,7 @@ struct p {
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;
   owned_counter switches, steals, far_steals, robberies, takes, handoffs, preemptions;
-  owned_counter moves;  // goroutines that have come here from another node
+  owned_counter moves;  // goroutines fetched from another node than this
 };
 
 }  // namespace weft::rt
