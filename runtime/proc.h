@@ -80,12 +80,16 @@ void put_away(p* pp, bool spinning);
 /// is false when the run() is over: then there is nothing to do.
 class visit {
  public:
-  visit();
-  ~visit() { sched.visitors.fetch_sub(1, std::memory_order_release); }
+  explicit visit(const m* self = this_m());
+  ~visit() { visitors_.fetch_sub(1, std::memory_order_release); }
   visit(const visit&) = delete;
   visit& operator=(const visit&) = delete;
   bool welcome;
+
+ private:
+  std::atomic<int>& visitors_;  // of the M's node
 };
+bool any_visitor();
 void note_fruitless_wake(node& home);
 void wakep_everywhere();
 
@@ -114,8 +118,8 @@ bool pin_thread(int tid, int cpu);  // tid 0: the calling one; false: refused, o
 /// Whether the calling thread runs there right now, and whether another may run there alone.
 bool is_on(const cpu& c);
 bool is_bound_to(int tid, const cpu& c);
-/// For a pinned thread that runs elsewhere: somebody has moved it, or the kernel has, since the CPU was offline. Pins it
-/// again, unless it may not run there any more (false): whoever moves threads away is obeyed.
+/// For a pinned thread that runs elsewhere: somebody has moved it, or the kernel has, since the CPU was offline. Pins
+/// it again, unless it may not run there any more (false): whoever moves threads away is obeyed.
 bool come_home(int cpu);
 /// pthread_create() with all signals blocked: an error number, or 0.
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument);

@@ -128,7 +128,6 @@ void set_up(settings& wanted) {
   sched.idle_nodes.store(0);
   sched.strays.store(false);
   sched.stuck.store(false);
-  sched.nidle_ms.store(0);
   sched.nms.store(0);
   sched.nms_ever.store(0);
   sched.dead_ms.reset();

@@ -241,10 +241,16 @@ bool retire_p_for_good(p* pp) {
   return false;
 }
 
-visit::visit() {
-  sched.visitors.fetch_add(1, std::memory_order_seq_cst);
-  const m* const self = this_m();
+visit::visit(const m* self) : visitors_(self ? self->c->home->visitors : sched.foreign_visitors) {
+  visitors_.fetch_add(1, std::memory_order_seq_cst);
   welcome = sched.active.load(std::memory_order_seq_cst) && !(self && left_behind(self->run));
+}
+
+bool any_visitor() {
+  bool any = sched.foreign_visitors.load(std::memory_order_seq_cst) != 0;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    any |= node_at(i).visitors.load(std::memory_order_seq_cst) != 0;
+  return any;
 }
 
 // As in Go: an M is started in every situation in which find_runnable() would find work.
@@ -259,9 +265,9 @@ void handoffp(p* pp) {
 }
 
 void stopm(m* mp) {
-  mp->idle.store(true, std::memory_order_relaxed);
-  sched.nidle_ms.fetch_add(1, std::memory_order_relaxed);
-  mp->c->idle_ms.push(mp->id);
+  cpu& c = *mp->c;
+  c.nidle_ms.fetch_add(1, std::memory_order_relaxed);
+  c.idle_ms.push(mp->id);
   bool kept = false;
   std::int64_t not_before = 0;
   while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
@@ -285,8 +291,7 @@ void stopm(m* mp) {
       not_before = nanotime() + kTimerRetryNs;
     }
   }
-  sched.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
-  mp->idle.store(false, std::memory_order_relaxed);
+  c.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
   // Whoever kept the time goes off to run goroutines, or for good: another idle M must keep it.
   if (kept && !mp->spinning && next_timer() != kNever) wakep_foreign(nearest_with_ps(*mp->c->home));
 }
