@@ -21,6 +21,7 @@
 #include "runtime/machine_watch.h"
 #include "runtime/proc.h"
 
+#include "runtime/report.h"
 namespace weft::rt {
 namespace {
 
@@ -69,6 +70,8 @@ void look_at_machine() {
   if (!look_wanted.exchange(false, std::memory_order_acquire)) return;
   read_throttling();
   if (!sched.pinned || !sched.active.load(std::memory_order_acquire)) return;
+  report_metrics();
+  adapt_ps();
   const visit inside;
   if (!inside.welcome) return;
   try {

@@ -23,6 +23,7 @@
 #include "runtime/metrics.h"
 #include "runtime/park.h"
 
+#include "runtime/report.h"
 namespace weft::rt {
 
 scheduler sched;
@@ -116,6 +117,7 @@ void set_up_machine(settings& wanted) {
 void set_up(settings& wanted) {
   init_clock();
   init_barriers();
+  open_report();
   set_default_stack_size(wanted.stack_size ? wanted.stack_size : kDefaultStackSize);
   set_up_machine(wanted);
   choose_tier(wanted);
@@ -262,6 +264,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   take_down(m0);
   remove_preemption();
   restore_handlers();
+  report_metrics();
   delete m0;
   sched.m0 = nullptr;
   wait_if_dying();

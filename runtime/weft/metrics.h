@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+namespace weft::detail {
+struct counter_cells;
+}
+
 /// What the scheduler measured.
 namespace weft::metrics {
 
@@ -67,6 +71,21 @@ class histogram {
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name
+};
+
+/// A counter of the program's own, such as requests answered: in read() by its name, since the program began, beside
+/// the runtime's. `weft tune --metric NAME` makes it grow as fast as possible. Counters of one name are one; take a
+/// name that the runtime does not use. For what happens up to some million times a second: an atomic addition, on a
+/// line of the node's own. Any thread.
+class counter {
+ public:
+  /// Its name is a word.
+  explicit counter(const std::string& name);
+  /// Counts n more.
+  void add(std::uint64_t n = 1) noexcept;
+
+ private:
+  detail::counter_cells* cells_;  // for ever
 };
 
 /// A cost as measured of late: a moving average.
