@@ -16,14 +16,15 @@
 
 #include "bpf/capabilities.h"
 #include "numa/topology.h"
+#include "runtime/auto_mode.h"
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/env.h"
 #include "runtime/gomaxprocs.h"
 #include "runtime/metrics.h"
 #include "runtime/park.h"
-
 #include "runtime/report.h"
+
 namespace weft::rt {
 
 scheduler sched;
@@ -116,8 +117,8 @@ void set_up_machine(settings& wanted) {
 
 void set_up(settings& wanted) {
   init_clock();
-  init_barriers();
   open_report();
+  init_barriers();
   set_default_stack_size(wanted.stack_size ? wanted.stack_size : kDefaultStackSize);
   set_up_machine(wanted);
   choose_tier(wanted);
@@ -139,6 +140,7 @@ void set_up(settings& wanted) {
   sched.created_elsewhere.store(0);
   sched.main_done.store(false);
   start_watching_machine();
+  start_adapting();
   place_ps(wanted.ps);
 }
 
@@ -262,9 +264,9 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   wake_sysmon();
   schedule(m0);
   take_down(m0);
+  report_metrics();
   remove_preemption();
   restore_handlers();
-  report_metrics();
   delete m0;
   sched.m0 = nullptr;
   wait_if_dying();
