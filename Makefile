@@ -43,6 +43,7 @@ MODEL_SRC   := $(wildcard tests/model/*.cpp)
 EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
 BENCH_SRC   := $(wildcard tests/bench/*.cpp)
 PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
+SIM_SRC     := $(wildcard tests/sim/*.cpp)
 # What reads the kernel, or depends on what it tells.
 VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test \
   conformance/blocking_kinds_test conformance/fault_test conformance/fork_test conformance/nodes_test
@@ -75,10 +76,11 @@ RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libd
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
+SIM_DEPS   := $(RUN_DEPS) python3 python3-matplotlib
 VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)
 
-.PHONY: help run test sanitize vmtest bench bench-scale doc install uninstall format lint clean deps
+.PHONY: help run test sanitize vmtest bench bench-scale sim doc install uninstall format lint clean deps
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -118,6 +120,11 @@ bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
 
 bench-scale: ## how the costs grow with goroutines, Ps and timers
 	@$(MAKE) --no-print-directory bench BENCH_ARGS='--scale $(BENCH_ARGS)'
+
+sim: ## simulate the scheduling policy beside Go's on 1 to 16 NUMA nodes; SIM_ARGS="--seed 7 --nodes 2,4 --work server"
+	@$(need) $(SIM_DEPS)
+	@$(build_with) CONFIG=release simulator
+	@$(PYTHON) tests/sim/run.py --program $(BUILD)/release/tests/sim/sim --output $(BUILD)/sim $(SIM_ARGS)
 
 doc: ## the reference of the public headers, in build/doc; a name without a docstring is an error
 	@$(need) doxygen
@@ -215,11 +222,12 @@ TOOL_OBJ := $(TOOL_SRC:%.cpp=$(B)/%.o)
 SO_FILE  := libweft.so.$(VERSION)
 SO_NAME  := libweft.so.$(SOVERSION)
 STAGE     = $(abspath $(BUILD)/stage)
-OBJECTS  := $(patsubst %.cpp,$(B)/%.o,$(LIB_SRC) $(TOOL_SRC) $(GTEST_SRC) $(BENCH_SRC) $(PEER_SRC))
+SIM_OBJ  := $(patsubst %.cpp,$(B)/%.o,$(SIM_SRC))
+OBJECTS  := $(patsubst %.cpp,$(B)/%.o,$(LIB_SRC) $(TOOL_SRC) $(GTEST_SRC) $(BENCH_SRC) $(PEER_SRC) $(SIM_SRC))
 DEPFILES := $(OBJECTS:.o=.d) $(addsuffix .d,$(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG)))
 
 links: $(INCLUDES)
-.PHONY: links command libraries skeletons gtests quick tests benches copy-files FORCE
+.PHONY: links command libraries skeletons gtests quick tests benches simulator copy-files FORCE
 .SECONDARY: $(OBJECTS)
 command: $(B)/weft
 libraries: $(B)/libweft.a $(B)/$(SO_FILE)
@@ -228,7 +236,8 @@ gtests: $(call gtest_bins,$(CONFIG)) $(B)/weft
 quick: $(call quick_bins,$(CONFIG)) $(B)/weft
 tests: gtests $(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG))
 benches: $(call bin,$(CONFIG),$(BENCH_SRC) $(PEER_SRC))
-links command libraries skeletons gtests quick tests benches: ; @:
+simulator: $(B)/tests/sim/sim
+links command libraries skeletons gtests quick tests benches simulator: ; @:
 
 # Two stamps change when what they hold changes: the compiler's command, and what is linked.
 $(B)/flags: contents = $(VERSION) $(shell $(CXX) -dumpfullversion -dumpversion) $(CXX_ALL) $(LDFLAGS)
@@ -276,8 +285,12 @@ $(B)/libtools.a: $(filter-out $(B)/tools/main.o,$(TOOL_OBJ)) $(B)/parts
 $(B)/weft: $(B)/tools/main.o $(B)/libtools.a $(B)/libweft.a
 	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(LIB_LIBS) $(TOOL_LIBS) -o $@
 
+$(B)/tests/unit/sim_test: $(filter-out %/sim.o,$(SIM_OBJ))
 $(call gtest_bins,$(CONFIG)): %: %.o $(B)/libtools.a $(B)/libweft.a
-	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(TEST_LIBS) -o $@
+	$(call say,LINK,$@)$(CXX) $(OPT) $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS) $(TEST_LIBS) -o $@
+
+$(B)/tests/sim/sim: $(SIM_OBJ) $(B)/libweft.a
+	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(LIB_LIBS) -lfmt -o $@
 
 $(call bin,$(CONFIG),$(BENCH_SRC)): %: %.o $(B)/libweft.a
 	$(call say,LINK,$@)$(CXX) $(OPT) $^ $(LDFLAGS) $(LIB_LIBS) -o $@

@@ -28,6 +28,8 @@ std::optional<node_ps> parse_item(std::string_view item) {
 
 std::optional<ps_wish> parse_wish(std::string_view text) {
   ps_wish wish;
+  wish.automatic = text == "auto";
+  if (wish.automatic) return wish;
   if (parse(text, wish.number)) return wish.number >= 1 && wish.number <= kMostPs ? std::optional(wish) : std::nullopt;
   wish.number = 0;
   for (std::string_view left = text;;) {

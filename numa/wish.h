@@ -13,11 +13,15 @@ inline constexpr int kMostPs = 1024;  // that a program can have
 
 // Neither a number nor entries: the default.
 struct ps_wish {
-  int number = 0;      // spread over the nodes
-  placement on_nodes;  // of these nodes; others have their default
+  int number = 0;          // spread over the nodes
+  placement on_nodes;      // of these nodes; others have their default
+  bool automatic = false;  // the runtime may change it as it sees fit
 };
 
-// "8", or "node0=6,node1=2"; nothing: malformed.
+inline constexpr const char* kWishForm =
+    "a number of Ps from 1 to 1024, one for each node such as node0=6,node1=2, or auto";
+
+// "8", "node0=6,node1=2" or "auto"; nothing: malformed (see kWishForm).
 std::optional<ps_wish> parse_wish(std::string_view text);
 
 // What it means on a machine: at least one P.

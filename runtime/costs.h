@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/cache_line.h"
 #include "weft/metrics.h"
 
 namespace weft::rt {
@@ -55,7 +56,7 @@ class block_kind {
   std::atomic<std::uint32_t> wait_ns_{0}, decisions_{0}, samples_{0};
 };
 
-struct node_costs {
+struct alignas(kLinePair) node_costs {
   static constexpr int kSyscalls = 512;
 
   /// syscall -1: a page fault. Numbers beyond the table share an entry.

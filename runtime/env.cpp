@@ -29,16 +29,16 @@ const char* variable(const char* name) {
 }
 
 numa::ps_wish read_gomaxprocs(const run_options& options) {
-  constexpr const char* kForm = "a number of Ps from 1 to 1024, or one for each node such as node0=6,node1=2";
   const char* const text = options.gomaxprocs_on_nodes ? options.gomaxprocs_on_nodes : variable("GOMAXPROCS");
   if (options.gomaxprocs != 0) {
     if (options.gomaxprocs < 0 || options.gomaxprocs > kMaxPs)
-      malformed("run_options.gomaxprocs", std::to_string(options.gomaxprocs), kForm);
+      malformed("run_options.gomaxprocs", std::to_string(options.gomaxprocs), numa::kWishForm);
     return {options.gomaxprocs, {}};
   }
   if (!text) return {};
   const std::optional<numa::ps_wish> wish = numa::parse_wish(text);
-  if (!wish) malformed(options.gomaxprocs_on_nodes ? "run_options.gomaxprocs_on_nodes" : "GOMAXPROCS", text, kForm);
+  if (!wish)
+    malformed(options.gomaxprocs_on_nodes ? "run_options.gomaxprocs_on_nodes" : "GOMAXPROCS", text, numa::kWishForm);
   return *wish;
 }
 
@@ -65,7 +65,8 @@ assist read_tier(const run_options& options, bool& by_name) {
 }
 
 void read_debug(debug_settings& debug, bool& pin) {
-  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
+  constexpr const char* kForm =
+      "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
   const char* const value = variable("WEFT_DEBUG");
   if (!value) return;
   std::string_view left = value;

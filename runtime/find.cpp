@@ -24,22 +24,16 @@
 // thought to cost counts up to kLongestFarWaitNs: no work starves beside a node that idles.
 #include <unistd.h>
 #include <algorithm>
-#include <array>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/proc.h"
 #include "runtime/steal.h"
+#include "runtime/wake_order.h"
 
 namespace weft::rt {
 namespace {
 
-constexpr int kStealPasses = 4;
-constexpr std::uint32_t kMinWatchNs = 400;  // several times what a goroutine needs that only answers a message
-constexpr std::uint32_t kMaxWatchNs = 25'600;
-constexpr std::uint64_t kRobberyPaysNs = 10'000;
-constexpr std::uint64_t kLongestFarWaitNs = 50'000;  // work may leave its node after that, however far and dear that is
-constexpr std::uint64_t kLongSpinNs = 2 * kLongestFarWaitNs;  // while such work is in sight
 constexpr int kPausesBetweenRounds = 16;
 
 // Whether pp switches goroutines while we look.
@@ -96,55 +90,37 @@ g* steal_on(p* pp, const cpu& c, bool last_pass) {
   return nullptr;
 }
 
-// From the Ps of the CPUs in a part of the map's row, but for a part of that.
-g* steal_in(p* pp, const machine_map& map, numa::range part, numa::range but, bool last_pass) {
-  if (part.size() == 0) return nullptr;
-  for (steal_order order(part.size(), pp->random); !order.done(); order.next()) {
-    const int place = part.begin + order.position();
-    if (place >= but.begin && place < but.end) continue;
-    if (g* gp = steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass)) return gp;
-  }
-  return nullptr;
-}
-
 g* steal_pass(p* pp, const machine_map& map, bool last_pass) {
-  const numa::view v = map.view_from(*pp->c);
-  if (g* gp = steal_in(pp, map, v.core, {0, 0}, last_pass)) return gp;
-  if (g* gp = steal_in(pp, map, v.cache, v.core, last_pass)) return gp;
-  if (g* gp = steal_in(pp, map, v.node, v.cache, last_pass)) return gp;
+  const auto steal_at = [&](int place) { return steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass); };
+  if (g* gp = steal_near(map.view_from(*pp->c), pp->random, steal_at)) return gp;
   for (const cpu* const c : map.former)
     if (g* gp = steal_on(pp, *c, last_pass)) return gp;
   return nullptr;
 }
 
-// Since when other nodes have had work that nobody there does.
-struct far_work {
-  std::array<std::int64_t, kMaxNodes> since{};  // nanotime(); 0: it has none
-  bool awaited = false;                         // some of it may be taken soon
-};
-
-// Whether a thief of `home` may take what waits there.
 bool may_fetch(const node& home, const machine_map::neighbour& other, std::int64_t now_ns, far_work& seen) {
-  std::int64_t& since = seen.since[static_cast<std::size_t>(other.there->index)];
-  if (other.there->gate.nidle() > 0 || !has_work(*other.there, now_ns)) {
-    since = 0;
-    return false;
-  }
-  if (since == 0) since = now_ns;
+  const bool waits = needs_help(*other.there) && has_work(*other.there, now_ns);
   const std::uint64_t cost = numa::distance_cost_ns(other.distance, home.costs->handoff.ns());
-  const bool ripe = static_cast<std::uint64_t>(now_ns - since) >= std::min(cost, kLongestFarWaitNs);
-  seen.awaited |= !ripe;
-  return ripe;
+  return seen.may_fetch(other.there->index, waits, cost, now_ns);
+}
+
+g* fetch_from(p* pp, const machine_map& map, const machine_map::neighbour& other) {
+  if (g* gp = globrunqget(pp, *other.there, INT32_MAX)) return gp;
+  for (int pass = 0; pass < kStealPasses; ++pass) {
+    const auto steal_at = [&](int place) {
+      return steal_on(pp, *map.row[static_cast<std::size_t>(place)], pass == kStealPasses - 1);
+    };
+    if (g* gp = steal_in(other.cpus, {0, 0}, pp->random, steal_at)) return gp;
+  }
+  return nullptr;
 }
 
 [[gnu::noinline]] g* fetch_far_work(p* pp, const machine_map& map, far_work& seen) {
-  seen.awaited = false;
+  seen.look_again();
   const std::int64_t now_ns = nanotime();
   for (const machine_map::neighbour& other : map.others(*pp->home)) {
     if (!may_fetch(*pp->home, other, now_ns, seen)) continue;
-    g* gp = globrunqget(pp, *other.there, INT32_MAX);
-    for (int pass = 0; pass < kStealPasses && !gp; ++pass)
-      gp = steal_in(pp, map, other.cpus, {0, 0}, pass == kStealPasses - 1);
+    g* const gp = fetch_from(pp, map, other);
     if (!gp) continue;
     pp->far_steals.add(1);
     adopt(pp, gp);
@@ -159,16 +135,15 @@ void judge_robbery(p* pp) {
   const bool long_ago = ticks_to_ns(cputicks() - pp->robbed_ticks) >= kRobberyPaysNs;
   const bool switched = pp->robbed->switches_left.load(std::memory_order_relaxed) != pp->robbed_switches;
   if (!long_ago && !switched) return;
-  pp->watch_ns = long_ago ? std::max(pp->watch_ns / 2, kMinWatchNs) : std::min(pp->watch_ns * 2, kMaxWatchNs);
+  pp->watch_ns = next_watch_ns(pp->watch_ns, long_ago);
   pp->robbed = nullptr;
 }
 
 bool may_spin(m* mp) {
   if (mp->spinning) return true;
-  // At most half of the node's busy Ps have Ms that spin.
   node& home = *mp->held->home;
   const int busy = home.ps.load(std::memory_order_relaxed) - home.gate.nidle();
-  if (2 * home.gate.nspinning() >= busy) return false;
+  if (!room_to_spin(busy, home.gate.nspinning())) return false;
   mp->spinning = true;
   home.gate.begin_spinning();
   return true;
@@ -181,7 +156,7 @@ struct search {
   far_work far{};
 
   std::uint64_t waited_ns() const { return ticks_to_ns(cputicks() - start); }
-  bool over() const { return waited_ns() >= (far.awaited ? kLongSpinNs : patience_ns); }
+  bool over() const { return waited_ns() >= (far.awaited() ? kLongSpinNs : patience_ns); }
 };
 
 g* due_timers_work(p* pp) {

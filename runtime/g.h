@@ -60,7 +60,7 @@ struct alignas(64) goroutine {
   std::uint16_t ready_weight = 0;  // what the sample counts for
   void* eh_caught = nullptr;       // the C++ runtime's exception globals, while it does not run
   std::uint16_t eh_uncaught = 0;
-  std::uint16_t home = 0;                // the node (its index) on which it ran last, or is to start
+  std::uint16_t home = 0;                // the node (its index) where its stack is, or where it is to start
   std::uint32_t run = 0;                 // the number of the run() it belongs to
   std::atomic<rt::m*> lockedm{nullptr};  // lock_os_thread(), or preempted on it; written by who runs it, read by dumps
   // What starting and ending touch.

@@ -27,7 +27,7 @@ struct slab {
 
 // The shared free Gs are a list of lists: taking one must not walk through memory that nobody has used for long. In the
 // first G of each list, which is free, `closure` is the next list and `closure_align` the length.
-struct g_store {
+struct alignas(kLinePair) g_store {
   core_lock lock;
   g* free = nullptr;
   std::atomic<slab*> slabs{nullptr};

@@ -3,8 +3,8 @@
 // those that go home to another node, preempted ones, those of returning Ms without a P, and what overflows a local
 // queue. Go: globrunqput, globrunqget.
 //
-// A goroutine is queued on the node on which it ran last (or is to start), or, if no P is wanted there, on the nearest
-// where one is.
+// A goroutine is queued at home, which is the node on which it first ran (or is to start), or, if no P is wanted there,
+// on the nearest where one is.
 //
 // Goroutines that were preempted in mid-code are linked, not in the ring, since a signal handler queues them and must
 // not allocate. Ring and list take turns.
@@ -134,7 +134,6 @@ void drop_global_queues() {
   }
 }
 
-// Go's share: this P's part of the queue, so that one P does not starve the others.
 g* globrunqget(p* pp, node& from, int most) {
   if (from.global_size.load(std::memory_order_acquire) == 0) return nullptr;
   constexpr int kMost = static_cast<int>(g_queue::kCapacity) / 2;
@@ -145,7 +144,7 @@ g* globrunqget(p* pp, node& from, int most) {
     if (g* const bound = is_bounds_turn(from) ? take_bound(from) : nullptr) return bound;  // to be adopted by its M
     const int size = static_cast<int>(from.global.size());
     if (size == 0) return nullptr;
-    n = std::min({most, size, size / std::max(from.ps.load(std::memory_order_relaxed), 1) + 1, kMost});
+    n = share_of(size, from.ps.load(std::memory_order_relaxed), std::min(most, kMost));
     for (int i = 0; i < n; ++i) taken[static_cast<std::size_t>(i)] = from.global.pop();
     publish_size(from);
   }

@@ -6,6 +6,7 @@
 // can all be fetched at once.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <new>
 #include <span>
@@ -14,6 +15,10 @@
 #include "runtime/pages.h"
 
 namespace weft::rt {
+
+/// How many of a queue of `size` one of `ps` Ps takes at a time, at most `most`: its part, so that it does not starve
+/// the others. Go's share.
+constexpr int share_of(int size, int ps, int most) { return std::min({most, size, size / std::max(ps, 1) + 1}); }
 
 class g_ring {
  public:

@@ -165,9 +165,10 @@ void place_ps(const numa::ps_wish& wish) {
   plan_ps();
 }
 
-// The other nodes keep what they have. False: there would be no P left, or the node has no CPUs.
-bool place_ps_on(int node, int n) {
-  lock_guard hold(changing);
+namespace {
+
+// Under `changing`. The other nodes keep what they have.
+bool plan_ps_on(int node, int n, bool automatic) {
   numa::placement all = numa::spread(machine().machine, 0);
   bool there = false;
   for (numa::node_ps& each : all) {
@@ -175,9 +176,26 @@ bool place_ps_on(int node, int n) {
     each.ps = each.node == node ? n : gomaxprocs_on_node(each.node);
   }
   if (const int sum = numa::count_ps(all); !there || sum == 0 || sum > kMaxPs) return false;
-  wished = {0, all};
+  wished = {0, all, automatic};
   plan_ps();
   return true;
+}
+
+}  // namespace
+
+bool place_ps_on(int node, int n) {
+  lock_guard hold(changing);
+  return plan_ps_on(node, n, false);
+}
+
+bool place_ps_automatically(int node, int n) {
+  lock_guard hold(changing);
+  return wished.automatic && plan_ps_on(node, n, true);
+}
+
+bool ps_are_automatic() {
+  lock_guard hold(changing);
+  return wished.automatic;
 }
 
 void follow_machine(const numa::topology& seen) {

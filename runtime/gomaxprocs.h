@@ -8,8 +8,12 @@ namespace weft::rt {
 
 /// From now on this is wished for.
 void place_ps(const numa::ps_wish& wish);
-/// The same for one node alone.
+/// The same for one node alone. False: there would be no P left, or more than there can be, or the node has no CPUs.
 bool place_ps_on(int node, int n);
+/// The same, and the Ps stay automatic. False: also if they are not, because somebody has asked for a number.
+bool place_ps_automatically(int node, int n);
+/// Whether GOMAXPROCS is "auto".
+bool ps_are_automatic();
 /// The machine has changed: what is wished for stays, and the Ps go where they can be.
 void follow_machine(const numa::topology& seen);
 

@@ -31,6 +31,7 @@ class live_histogram {
     if (ns > max_.load(std::memory_order_relaxed)) max_.store(ns, std::memory_order_relaxed);
   }
 
+  std::uint64_t sum_ns() const { return sum_.get(); }
   void add_to(metrics::histogram& total) const {
     for (std::size_t i = 0; i < counts_.size(); ++i)
       if (const std::uint64_t n = counts_[i].get()) total.add(static_cast<int>(i), n, 0);

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdint>
 
+#include "runtime/cache_line.h"
 #include "runtime/claim.h"
 #include "runtime/futex.h"
 #include "runtime/g.h"
@@ -51,7 +52,7 @@ struct eh_globals {
   unsigned int uncaught;
 };
 
-struct m {
+struct alignas(kLinePair) m {
   explicit m(std::uint32_t number) : id(number) {}
 
   const std::uint32_t id;
@@ -84,23 +85,22 @@ struct m {
   stack g0_stack;
 
   // Between Ms.
-  alignas(64) p_claim<> claim;
+  alignas(kCacheLine) p_claim<> claim;
   std::atomic<bool> pinned{false};                // so that it never runs at the same time as others of its CPU
   std::atomic<p*> left_with{nullptr};             // its P, while it is not in the runtime
   std::atomic<std::uint64_t> blocked_ticks{0};    // when that P was taken because it had blocked; 0: it had not
   std::atomic<bool> parked{false};                // in its signal handler, without a P
   std::atomic<const void*> interrupted{nullptr};  // what the signal interrupted then: a ucontext_t
-  note wake;
+  // The sentinel's (its CPU's): the last event of the slot that it judged, and, if it decided to wait for the end of
+  // that block, until when (nanotime; else 0).
+  std::atomic<std::uint64_t> judged{0};
+  std::atomic<std::int64_t> waits_until{0};
+  alignas(kCacheLine) note wake;
   p* next_p = nullptr;  // given with kWakeWithP
   take_order order;     // given with kWakeToTake
   bool next_spinning = false;
   std::uint64_t woken_ticks = 0;  // when it was given that P
   slot_lease slot;
-  // The sentinel's (its CPU's): the last event of the slot that it judged, and, if it decided to wait for the end of
-  // that block, until when (nanotime; else 0).
-  std::atomic<std::uint64_t> judged{0};
-  std::atomic<std::int64_t> waits_until{0};
-  std::atomic<bool> idle{false};  // sleeps in an idle stack (a count for schedtrace)
   std::atomic<bool> told_to_exit{false};
   std::atomic<bool> scheduling{true};  // on g0: leaves by itself when its run() is over
   bool dead = false;                   // its thread has ended and nobody joins it. Guarded by sched.lock

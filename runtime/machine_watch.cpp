@@ -17,9 +17,11 @@
 
 #include "numa/cgroup.h"
 #include "numa/topology.h"
+#include "runtime/auto_mode.h"
 #include "runtime/gomaxprocs.h"
 #include "runtime/machine_watch.h"
 #include "runtime/proc.h"
+#include "runtime/report.h"
 
 namespace weft::rt {
 namespace {
@@ -68,6 +70,8 @@ void ask_to_look_at_machine() {
 void look_at_machine() {
   if (!look_wanted.exchange(false, std::memory_order_acquire)) return;
   read_throttling();
+  report_metrics();
+  adapt_ps();
   if (!sched.pinned || !sched.active.load(std::memory_order_acquire)) return;
   const visit inside;
   if (!inside.welcome) return;

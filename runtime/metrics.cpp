@@ -4,6 +4,7 @@
 
 #include <mutex>
 
+#include "runtime/counter.h"
 #include "runtime/machine_watch.h"
 #include "runtime/proc.h"
 #include "weft/metrics.h"
@@ -49,6 +50,7 @@ void collect(metrics::snapshot& all) {
   all.counters["cgroup_throttled_ns"] = ns_throttled();
   all.counters["kernel_assist"] = static_cast<std::uint64_t>(sched.tier.load(std::memory_order_relaxed));
   add_kernel_metrics(all);
+  add_own_counters(all);
   all.counters["threads"] = static_cast<std::uint64_t>(sched.nms.load(std::memory_order_relaxed));
 }
 

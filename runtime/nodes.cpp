@@ -44,6 +44,7 @@ cpu* known_cpu(int id, node& home, bool real) {
   c->number = real ? id : -1;
   c->index = n;
   c->idle_ms.reset();
+  c->nidle_ms.store(0, std::memory_order_relaxed);
   c->nps.store(0, std::memory_order_relaxed);
   c->sentinel_failed = false;
   c->armed.store(0, std::memory_order_relaxed);

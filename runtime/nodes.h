@@ -15,6 +15,7 @@
 
 #include "numa/nearness.h"
 #include "numa/placement.h"
+#include "runtime/cache_line.h"
 #include "runtime/costs.h"
 #include "runtime/futex.h"
 #include "runtime/globq.h"
@@ -32,7 +33,7 @@ struct m_link {
 };
 
 /// A node: what its Ps share and those of other nodes only look at. Grouped by who writes when.
-struct node {
+struct alignas(kLinePair) node {
   node(int number, int place, busy_count<>& busy, std::atomic<int>& idle_nodes)
       : id(number), index(place), costs(&costs_of_node(number)), gate(busy, idle_nodes) {}
 
@@ -43,9 +44,10 @@ struct node {
 
   wake_gate<kMaxPs> gate;            // its Ps only
   std::atomic<int> wake_backoff{0};  // see wakep_slow()
+  std::atomic<int> visitors{0};      // Ms; see visit in proc.h
 
   // The node's global queue; see globq.cpp.
-  alignas(64) core_lock lock;
+  alignas(kCacheLine) core_lock lock;
   g_ring global;
   std::atomic<g*> first_bound{nullptr};
   g* last_bound = nullptr;
@@ -54,7 +56,7 @@ struct node {
 };
 
 /// A CPU that Ps are bound to: its Ps, its sleeping Ms, its sentinel.
-struct cpu {
+struct alignas(kLinePair) cpu {
   cpu(int numbered, rt::node& of) : id(numbered), home(&of), costs(of.costs) {}
 
   const int id;  // the machine's number
@@ -62,11 +64,12 @@ struct cpu {
   node_costs* const costs;
   int number = -1;  // its number, if Ms are pinned to it; -1: they are not
   int index = 0;    // in sched.cpus
-  idle_stack<m_link> idle_ms;
   std::atomic<int> nps{0};
   std::array<std::atomic<p*>, kMaxPs> ps{};  // the first nps
+  alignas(kCacheLine) idle_stack<m_link> idle_ms;
+  std::atomic<int> nidle_ms{0};  // also those that are being woken
   // The sentinel: 1 while it is to watch. See sentinel.cpp.
-  alignas(64) std::atomic<std::uint32_t> armed{0};
+  alignas(kCacheLine) std::atomic<std::uint32_t> armed{0};
   pthread_t sentinel{};
   std::atomic<bool> has_sentinel{false};
   std::atomic<std::uint32_t> sentinel_number{0};  // of the one that is to look

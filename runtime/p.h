@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "runtime/cache_line.h"
 #include "runtime/g.h"
 #include "runtime/histogram.h"
 #include "runtime/rng.h"
@@ -35,7 +36,7 @@ struct event_sampler {
   std::uint64_t last = 0;
 };
 
-struct p {
+struct alignas(kLinePair) p {
   p(int number, cpu& bound_to, std::uint64_t seed);
 
   const int id;
@@ -73,7 +74,7 @@ struct p {
   std::uint32_t stray_look = 0;
   bool dropped = false;  // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
-  alignas(64) std::atomic<m*> owner{nullptr};
+  alignas(kCacheLine) std::atomic<m*> owner{nullptr};
   std::atomic<bool> wanted{false};              // GOMAXPROCS has room for it; see gomaxprocs.cpp
   std::atomic<bool> benched{false};             // surplus, and out of use until it is wanted again
   std::atomic<std::uint32_t> wants_m{0};        // the template thread is to make an M for it: 1, 2 spinning
@@ -81,7 +82,7 @@ struct p {
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;
   owned_counter switches, steals, far_steals, robberies, takes, handoffs, preemptions;
-  owned_counter moves;  // goroutines that have come here from another node
+  owned_counter moves;  // goroutines fetched from another node than this
 };
 
 }  // namespace weft::rt

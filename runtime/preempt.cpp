@@ -74,7 +74,7 @@ bool take_over(m* mp) {
     }
   }
   end_handoff(pp);
-  adopt(pp, mp->curg);
+  settle_home(pp, mp->curg);
   begin_run(pp, mp->curg, false);
   return true;
 }

@@ -141,7 +141,7 @@ void schedule(m* mp) {
       discard(gp);
       return;
     }
-    adopt(pp, gp);
+    settle_home(pp, gp);
     begin_run(pp, gp, inherits);
     mp->after = after_switch::nothing;
     switch_to(mp, &mp->g0, gp);

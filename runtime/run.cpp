@@ -16,12 +16,14 @@
 
 #include "bpf/capabilities.h"
 #include "numa/topology.h"
+#include "runtime/auto_mode.h"
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/env.h"
 #include "runtime/gomaxprocs.h"
 #include "runtime/metrics.h"
 #include "runtime/park.h"
+#include "runtime/report.h"
 
 namespace weft::rt {
 
@@ -115,6 +117,7 @@ void set_up_machine(settings& wanted) {
 
 void set_up(settings& wanted) {
   init_clock();
+  open_report();
   init_barriers();
   set_default_stack_size(wanted.stack_size ? wanted.stack_size : kDefaultStackSize);
   set_up_machine(wanted);
@@ -128,7 +131,6 @@ void set_up(settings& wanted) {
   sched.idle_nodes.store(0);
   sched.strays.store(false);
   sched.stuck.store(false);
-  sched.nidle_ms.store(0);
   sched.nms.store(0);
   sched.nms_ever.store(0);
   sched.dead_ms.reset();
@@ -138,6 +140,7 @@ void set_up(settings& wanted) {
   sched.created_elsewhere.store(0);
   sched.main_done.store(false);
   start_watching_machine();
+  start_adapting();
   place_ps(wanted.ps);
 }
 
@@ -261,6 +264,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   wake_sysmon();
   schedule(m0);
   take_down(m0);
+  report_metrics();
   remove_preemption();
   restore_handlers();
   delete m0;

@@ -27,6 +27,7 @@
 #include <cstdint>
 
 #include "runtime/barrier.h"
+#include "runtime/cache_line.h"
 
 namespace weft::rt {
 
@@ -228,18 +229,19 @@ class run_queue {
 
   template <class T>
   using atomic = typename Policy::template atomic<T>;
+  friend layout;
 
   // Written by the owner.
-  alignas(64) atomic<std::uint32_t> busy_{0};
+  alignas(kCacheLine) atomic<std::uint32_t> busy_{0};
   atomic<G*> runnext_{nullptr};
   atomic<std::uint32_t> batch_next_{0}, batch_end_{0};
   atomic<std::uint32_t> tail_{0};
   atomic<std::uint32_t> exclusive_{0};  // written by others, once
   std::array<atomic<G*>, Batch> batch_{};
   // Written by takers.
-  alignas(64) atomic<std::uint32_t> head_{0};
+  alignas(kCacheLine) atomic<std::uint32_t> head_{0};
   atomic<std::uint32_t> thief_{0};
-  alignas(64) std::array<atomic<G*>, Capacity> ring_{};
+  alignas(kCacheLine) std::array<atomic<G*>, Capacity> ring_{};
 };
 
 }  // namespace weft::rt

@@ -17,6 +17,7 @@
 #define VALGRIND_STACK_DEREGISTER(id) (void)(id)
 #endif
 
+#include "runtime/cache_line.h"
 #include "runtime/costs.h"
 #include "runtime/lock.h"
 #include "runtime/sanitizer.h"
@@ -35,7 +36,7 @@ constexpr std::size_t kReservations[] = {std::size_t{256} << 30, std::size_t{32}
 constexpr std::size_t kGrow = std::size_t{16} << 20;  // made accessible at a time
 constexpr std::size_t kMappingsLeft = 4096;           // of vm.max_map_count, for everybody else
 
-struct pool {
+struct alignas(kLinePair) pool {
   core_lock lock;
   int node = -1;  // where its memory is to lie; -1: anywhere
   std::size_t stack_size = kDefaultStackSize;

@@ -347,8 +347,8 @@ void trace_if_wanted() {
                "SCHED %lldms: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=0 idlethreads=%d "
                "runqueue=%d [%s ] schedticks=[%s ]\n",
                static_cast<long long>((nanotime() - sysmon_started.load(std::memory_order_relaxed)) / kMillisecond),
-               sched.gomaxprocs.load(), nidle_ps(), sched.nms.load() + 1, nspinning_ms(), sched.nidle_ms.load(),
-               global_size(), queues.c_str(), ticks.c_str());
+               sched.gomaxprocs.load(), nidle_ps(), sched.nms.load() + 1, nspinning_ms(), nidle_ms(), global_size(),
+               queues.c_str(), ticks.c_str());
 }
 
 void wake_sysmon() {

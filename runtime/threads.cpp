@@ -68,7 +68,7 @@ void end_thread(m* mp) {
   }
   if (orphan) delete_p(orphan);
   if (!own) return;
-  { lock_guard wait(sched.ending_lock); }                                     // start_lockedm() may be looking
+  { lock_guard wait(sched.ending_lock); }  // start_lockedm() may be looking
   delete mp;
 }
 
@@ -295,7 +295,7 @@ void serve_m_requests() {
 // Half of what is above the kept ones each time, so a burst's threads go within a minute.
 void retire_idle_ms() {
   const int cpus = sched.ncpus.load(std::memory_order_acquire);
-  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * cpus;
+  int spare = nidle_ms() - kKeptIdleMs * cpus;
   for (int i = 0; i < cpus; ++i) {
     for (; spare > 0; spare -= 2) {
       const std::uint32_t id = cpu_at(i).idle_ms.pop();
@@ -314,7 +314,7 @@ void retire_idle_ms() {
 void stop_ms() {
   std::vector<m*> to_join;
   std::uint32_t ms = 0;
-  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // later ones look at no M
+  while (any_visitor()) sched_yield();  // later ones look at no M
   {
     ms = sched.nms_ever.load(std::memory_order_acquire);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner

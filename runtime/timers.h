@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/cache_line.h"
 #include "runtime/futex.h"
 #include "runtime/g.h"
 #include "runtime/lock.h"
@@ -57,7 +58,7 @@ struct heap_timer {
   at_end end = at_end::forgotten;          // what the end of the run() means
 };
 
-class timer_heap {
+class alignas(kLinePair) timer_heap {
  public:
   core_lock lock;
 

@@ -39,6 +39,7 @@
 #include <cstdint>
 
 #include "runtime/barrier.h"
+#include "runtime/cache_line.h"
 
 namespace weft::rt {
 
@@ -64,7 +65,8 @@ class busy_count {
  private:
   template <class T>
   using atomic = typename Policy::template atomic<T>;
-  alignas(64) atomic<int> now_{0};
+  friend layout;
+  alignas(kLinePair) atomic<int> now_{0};
   atomic<std::uint32_t> times_{0};
 };
 
@@ -134,11 +136,13 @@ class wake_gate {
   static constexpr std::uint64_t bit_of(int p) { return std::uint64_t{1} << (p % 64); }
   atomic<std::uint64_t>& word_of(int p) { return words_[static_cast<std::size_t>(p / 64)]; }
 
+  friend layout;
+
   busy_count<Policy>& busy_;
   atomic<int>& idle_nodes_;
-  alignas(64) atomic<int> nidle_{0};
+  alignas(kCacheLine) atomic<int> nidle_{0};
   atomic<int> nspinning_{0};
-  alignas(64) std::array<atomic<std::uint64_t>, kWords> words_{};
+  alignas(kCacheLine) std::array<atomic<std::uint64_t>, kWords> words_{};
 };
 
 }  // namespace weft::rt

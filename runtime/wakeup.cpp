@@ -18,50 +18,32 @@
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/proc.h"
+#include "runtime/wake_order.h"
 
 namespace weft::rt {
 namespace {
 
-constexpr int kMaxBackoff = 8;
-constexpr int kFirstSkip = 4;
 constexpr int kWakeTries = 8;
 constexpr std::int64_t kTimerRetryNs = 100'000;
 
-int take_idle_in(wake_gate<kMaxPs>& gate, const machine_map& map, numa::range part, numa::range but) {
-  for (int place = part.begin; place < part.end; ++place) {
-    if (place >= but.begin && place < but.end) continue;
-    const cpu& c = *map.row[static_cast<std::size_t>(place)];
-    for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i) {
-      const int id = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->id;
-      if (gate.take_idle(id)) return id;
-    }
-  }
-  return -1;
-}
-
-// The number of an idle P of that node, the nearest to `from` if that is one of its CPUs; -1: there is none.
-int take_idle_p(node& home, const cpu* from) {
-  const machine_map& map = machine();
-  if (from && from->home == &home) {
-    const numa::view v = map.view_from(*from);
-    if (const int id = take_idle_in(home.gate, map, v.core, {0, 0}); id >= 0) return id;
-    if (const int id = take_idle_in(home.gate, map, v.cache, v.core); id >= 0) return id;
-    return take_idle_in(home.gate, map, v.node, v.cache);
-  }
-  for (const numa::other_node& each : map.near.nodes())
-    if (each.node == home.id) return take_idle_in(home.gate, map, each.cpus, {0, 0});
-  return -1;
-}
-
-// Where to wake somebody for work of `home`: there, or, if no P idles there, on the nearest node where one does. Null:
-// nowhere, or somebody looks for work already.
-node* node_to_wake(node& home) {
-  if (home.gate.nspinning() != 0) return nullptr;
-  if (home.gate.nidle() > 0) return &home;
-  for (const machine_map::neighbour& other : machine().others(home))
-    if (other.there->gate.nidle() > 0) return other.there->gate.nspinning() == 0 ? other.there : nullptr;
+p* take_idle_on(wake_gate<kMaxPs>& gate, const cpu& c) {
+  for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i)
+    if (p* const pp = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire); gate.take_idle(pp->id))
+      return pp;
   return nullptr;
 }
+
+// An idle P of that node, the nearest to `from` if that is one of its CPUs; null: there is none.
+p* take_idle_p(node& home, const cpu* from) {
+  const machine_map& map = machine();
+  const auto take_at = [&](int place) { return take_idle_on(home.gate, *map.row[static_cast<std::size_t>(place)]); };
+  if (from && from->home == &home) return first_near(map.view_from(*from), take_at);
+  for (const numa::other_node& each : map.near.nodes())
+    if (each.node == home.id) return first_in(each.cpus, {0, 0}, take_at);
+  return nullptr;
+}
+
+node* node_to_wake(node& home) { return node_to_wake(home, machine().others(home)); }
 
 // Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
 // must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin. Not for
@@ -70,7 +52,7 @@ void wake_a_spinner(node& home, const cpu* from) {
   for (int tries = kWakeTries; tries > 0; --tries) {
     node* const there = node_to_wake(home);
     if (!there || !there->gate.begin_wake()) return;
-    if (const int id = take_idle_p(*there, from); id >= 0) return startm(p_at(id), true);
+    if (p* const pp = take_idle_p(*there, from)) return startm(pp, true);
     there->gate.end_spinning();
     full_fence();
     if (!any_work(home) || !home.gate.should_wake()) return;
@@ -133,11 +115,7 @@ bool timers_due(const node& of, std::int64_t now) {
 void wakep_slow(p* pp) {
   const node* const there = node_to_wake(*pp->home);
   if (!there) return;
-  const int backoff = there->wake_backoff.load(std::memory_order_relaxed);
-  if (backoff > 0) {
-    if (++pp->wakes_skipped < kFirstSkip << backoff) return;
-    pp->wakes_skipped = 0;
-  }
+  if (put_off_wake(there->wake_backoff.load(std::memory_order_relaxed), pp->wakes_skipped)) return;
   wake_spinner(*pp->home, pp->c);
 }
 
@@ -201,7 +179,7 @@ bool any_work(const node& home) {
   const std::int64_t now = next_timer() == kNever ? 0 : nanotime();
   if (timers_due(home, now) || timers_due(foreign_heap, now)) return true;
   for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
-    if (const node& other = node_at(i); &other != &home && other.gate.nidle() <= 0 && has_work(other, now)) return true;
+    if (const node& other = node_at(i); &other != &home && needs_help(other) && has_work(other, now)) return true;
   return false;
 }
 
@@ -263,10 +241,16 @@ bool retire_p_for_good(p* pp) {
   return false;
 }
 
-visit::visit() {
-  sched.visitors.fetch_add(1, std::memory_order_seq_cst);
-  const m* const self = this_m();
+visit::visit(const m* self) : visitors_(self ? self->c->home->visitors : sched.foreign_visitors) {
+  visitors_.fetch_add(1, std::memory_order_seq_cst);
   welcome = sched.active.load(std::memory_order_seq_cst) && !(self && left_behind(self->run));
+}
+
+bool any_visitor() {
+  bool any = sched.foreign_visitors.load(std::memory_order_seq_cst) != 0;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    any |= node_at(i).visitors.load(std::memory_order_seq_cst) != 0;
+  return any;
 }
 
 // As in Go: an M is started in every situation in which find_runnable() would find work.
@@ -281,9 +265,9 @@ void handoffp(p* pp) {
 }
 
 void stopm(m* mp) {
-  mp->idle.store(true, std::memory_order_relaxed);
-  sched.nidle_ms.fetch_add(1, std::memory_order_relaxed);
-  mp->c->idle_ms.push(mp->id);
+  cpu& c = *mp->c;
+  c.nidle_ms.fetch_add(1, std::memory_order_relaxed);
+  c.idle_ms.push(mp->id);
   bool kept = false;
   std::int64_t not_before = 0;
   while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
@@ -307,8 +291,7 @@ void stopm(m* mp) {
       not_before = nanotime() + kTimerRetryNs;
     }
   }
-  sched.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
-  mp->idle.store(false, std::memory_order_relaxed);
+  c.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
   // Whoever kept the time goes off to run goroutines, or for good: another idle M must keep it.
   if (kept && !mp->spinning && next_timer() != kNever) wakep_foreign(nearest_with_ps(*mp->c->home));
 }

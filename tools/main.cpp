@@ -14,6 +14,7 @@
 #include "tools/run_command.h"
 #include "tools/sum_command.h"
 #include "tools/topo_command.h"
+#include "tools/tune_command.h"
 #include "tools/usage.h"
 
 namespace {
@@ -24,12 +25,13 @@ struct subcommand {
   int (*run)(int argc, char** argv);
 };
 
-constexpr std::array<subcommand, 4> kSubcommands = {
+constexpr std::array<subcommand, 5> kSubcommands = {
     {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command},
      {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command},
      {"run", "Run a program with the probes, and without the privilege that loading them takes",
       weft::tools::run_command},
-     {"topo", "Draw the machine's nodes, caches and CPUs, and where Ps are bound", weft::tools::topo_command}}};
+     {"topo", "Draw the machine's nodes, caches and CPUs, and where Ps are bound", weft::tools::topo_command},
+     {"tune", "Find the number of Ps on each NUMA node with which a program does best", weft::tools::tune_command}}};
 
 constexpr const char* kName = "weft";
 constexpr const char* kFooter = R"(
@@ -39,6 +41,7 @@ Examples:
   weft run --user www-data -- ./server   a program with the kernel's help, but without privilege
   weft doctor                      what the kernel lets weft do here, and what to do for more
   weft topo                        nodes, caches, CPUs, and where Ps are bound
+  weft tune -- ./program           how many Ps on each node are best for it
   weft sum --help                  all about a subcommand
 
 Environment: GOMAXPROCS=N or node0=N,node1=N, WEFT_KERNEL_ASSIST=bpf|sentinel|off, WEFT_STACK_SIZE=64k,

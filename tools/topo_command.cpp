@@ -162,10 +162,7 @@ numa::ps_wish read_wish(const std::string& option) {
   const std::string text = !option.empty() ? option : variable ? variable : "";
   if (text.empty()) return {};
   const auto wish = numa::parse_wish(text);
-  if (!wish)
-    throw std::invalid_argument(
-        fmt::format("GOMAXPROCS={}: expected a number of Ps from 1 to {}, or one for each node such as node0=6,node1=2",
-                    text, numa::kMostPs));
+  if (!wish) throw std::invalid_argument(fmt::format("GOMAXPROCS={}: expected {}", text, numa::kWishForm));
   return *wish;
 }
 

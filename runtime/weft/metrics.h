@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+namespace weft::detail {
+struct counter_cells;
+}
+
 /// What the scheduler measured.
 namespace weft::metrics {
 
@@ -61,12 +65,27 @@ class histogram {
 /// the kernel counts that (sysctl kernel.bpf_stats_enabled). "takes" counts Ps taken from threads that had blocked or
 /// computed for too long, "handoffs" those of them that went on to run another goroutine. "far_steals" counts how often
 /// an idle P took work from another NUMA node, "node_moves" how many
-/// goroutines came to another node than the one where they ran last, or were to start. "cgroup_throttled_periods" and
+/// goroutines came to another node than their own by that. "cgroup_throttled_periods" and
 /// "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's cgroup since run() began, as of a
 /// second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name
+};
+
+/// A counter of the program's own, such as requests answered: in read() by its name, since the program began, beside
+/// the runtime's. `weft tune --metric NAME` makes it grow as fast as possible. Counters of one name are one; take a
+/// name that the runtime does not use. For what happens up to some million times a second: an atomic addition, on a
+/// line of the node's own. Any thread.
+class counter {
+ public:
+  /// Its name is a word.
+  explicit counter(const std::string& name);
+  /// Counts n more.
+  void add(std::uint64_t n = 1) noexcept;
+
+ private:
+  detail::counter_cells* cells_;  // for ever
 };
 
 /// A cost as measured of late: a moving average.

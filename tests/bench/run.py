@@ -38,12 +38,14 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import pictures  # noqa: E402
+
 ROOT = HERE.parent.parent
 RUN_TIMEOUT_S = 30
 BUSY_OTHER = 0.05  # share of the machine that others may use before a row is marked
 BUSY_STEAL = 0.01
 NOT_HERE = 77  # a program's status where this machine lacks what a work needs
-DEBIAN_PYTHON = "/usr/bin/python3"  # the interpreter that Debian's python3-matplotlib serves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,12 +398,9 @@ def cpu_model():
 
 def draw(results_path):
     """Draws each latency's distribution; False when this Python has no matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
+    pyplot = pictures.pyplot()
+    if pyplot is None:
         return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     for entry in json.loads(results_path.read_text())["rows"]:
         curves = {name: one["samples_us"] for name, one in entry["sides"].items() if "samples_us" in one}
         if entry["metric"] != "p50" or not curves:
@@ -421,15 +420,6 @@ def draw(results_path):
         figure.savefig(results_path.parent / f"{entry['work']}.png", dpi=120)
         pyplot.close(figure)
     return True
-
-
-def draw_with_any_python(results_path):
-    if draw(results_path):
-        return True
-    if not os.path.exists(DEBIAN_PYTHON) or os.path.realpath(sys.executable) == os.path.realpath(DEBIAN_PYTHON):
-        return False
-    again = subprocess.run([DEBIAN_PYTHON, __file__, "--plot", results_path], capture_output=True, check=False)
-    return again.returncode == 0
 
 
 def parse_options():
@@ -495,7 +485,7 @@ def main():
                                         "others_share": other, "stolen_share": stolen, "rows": summary}, indent=1))
     print(f"written: {results_path}")
     if any("samples_us" in one for entry in summary for one in entry["sides"].values()):
-        if not draw_with_any_python(results_path):
+        if not pictures.draw_with_any_python(draw, __file__, results_path):
             print("no pictures: apt-get install python3-matplotlib")
     return 1 if any(key[0] == "weft" and not not_here(why) for key, why in session.failures.items()) else 0
 

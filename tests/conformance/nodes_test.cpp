@@ -4,7 +4,8 @@
 // the Ps of a node and the machine under load. On machines that are described (their CPUs are not there, so Ms are not
 // pinned); and on the one at hand, of any shape, where threads, stacks and memory must really be where they belong.
 //
-// WEFT_TEST_OWN_MACHINE=1  the machine is a virtual one: its CPUs may be switched off, its cgroups changed (tests/vm/run.py)
+// WEFT_TEST_OWN_MACHINE=1  the machine is a virtual one: its CPUs may be switched off, its cgroups changed
+// (tests/vm/run.py)
 #include <weft/numa.h>
 #include <weft/runtime.h>
 
@@ -174,7 +175,7 @@ TEST_P(going_home, a_goroutine_starts_on_the_node_that_is_asked_for) {
   });
 }
 
-TEST_P(going_home, a_woken_goroutine_runs_where_it_ran_last) {
+TEST_P(going_home, a_woken_goroutine_runs_where_it_first_ran) {
   const int nodes = GetParam();
   run_on(shapes::regular(nodes, 2), [nodes] {
     std::vector<resident> all(static_cast<std::size_t>(nodes));
@@ -190,6 +191,30 @@ TEST_P(going_home, a_woken_goroutine_runs_where_it_ran_last) {
     for (resident& each : all) each.turn.close();
     done.wait();
     std::printf("%d nodes: %llu moves in %d turns\n", nodes, static_cast<unsigned long long>(moves), nodes * rounds);
+  });
+}
+
+TEST(a_goroutine_that_was_fetched, goes_home_when_it_is_woken) {
+  run_on(shapes::regular(2, 1), [] {
+    const int here = current_node();
+    std::atomic<bool> busy{true};
+    std::atomic<int> away{0}, back{0};
+    wait_group done;
+    chan<unit> again = make_chan<unit>();
+    for (int i = 0; i < 32; ++i)
+      done.go([&, here] {
+        if (current_node() != here) return;
+        while (busy && current_node() == here) yield();
+        if (current_node() == here) return;
+        ++away;
+        busy = false;
+        again.recv();
+        back += current_node() == here ? 1 : 0;
+      });
+    EXPECT_TRUE(eventually([&] { return away > 0; }));
+    again.close();
+    done.wait();
+    EXPECT_GT(back, 0);
   });
 }
 

@@ -108,6 +108,8 @@ TEST_F(settings, of_ps_may_be_given_for_each_node) {
   using weft::numa::placement;
   EXPECT_EQ(weft::numa::parse_wish("node0=6,node1=2")->on_nodes, (placement{{0, 6}, {1, 2}}));
   EXPECT_EQ(weft::numa::parse_wish("node3=0")->on_nodes, (placement{{3, 0}}));
+  EXPECT_TRUE(weft::numa::parse_wish("auto")->automatic);
+  EXPECT_FALSE(weft::numa::parse_wish("automatic"));
   const environment procs("GOMAXPROCS", "node1=5");
   EXPECT_EQ(rt::read_settings({}).ps.on_nodes, (placement{{1, 5}}));
   EXPECT_EQ(rt::read_settings({}).ps.number, 0);
