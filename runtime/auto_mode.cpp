@@ -45,9 +45,11 @@ struct thread {
 };
 
 std::vector<thread> threads_of_ms() {
+  const std::uint32_t n = sched.nms_ever.load(std::memory_order_acquire);
   std::vector<thread> all;
+  all.reserve(n);  // not under the lock: whoever holds the allocator's may wait for ours
   lock_guard hold(sched.lock);
-  for (std::uint32_t id = 0, n = sched.nms_ever.load(std::memory_order_acquire); id < n; ++id) {
+  for (std::uint32_t id = 0; id < n; ++id) {
     const m* const mp = sched.allm[id].load(std::memory_order_acquire);
     if (mp && mp->c && !mp->dead && !mp->zombie)
       all.push_back({mp->tid.load(std::memory_order_relaxed), mp->c->home->index});
