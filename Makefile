@@ -73,7 +73,7 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
-TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
+TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3 prometheus?
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)

@@ -65,10 +65,13 @@ g_queue::steal_result steal_half(p* pp, p* victim, g*& gp) {
   return result;
 }
 
-g* steal_from(p* pp, p* victim, bool last_pass) {
+void count_steal(p* pp, steal_distance from) { pp->steals[static_cast<std::size_t>(from)].add(1); }
+
+// What comes from afar is counted by fetch_far_work().
+g* steal_from(p* pp, p* victim, bool last_pass, steal_distance from) {
   g* gp = nullptr;
   if (steal_half(pp, victim, gp) == g_queue::steal_result::stolen) {
-    pp->steals.add(1);
+    if (from != steal_distance::far) count_steal(pp, from);
     return gp;
   }
   if (!last_pass) return nullptr;
@@ -85,35 +88,35 @@ g* steal_from(p* pp, p* victim, bool last_pass) {
   return gp;
 }
 
-g* steal_on(p* pp, const cpu& c, bool last_pass) {
+g* steal_on(p* pp, const cpu& c, bool last_pass, steal_distance from) {
   const int n = c.nps.load(std::memory_order_acquire);
   const int first = n > 1 ? static_cast<int>(pp->random.below(static_cast<std::uint32_t>(n))) : 0;
   for (int i = 0; i < n; ++i) {
     p* const victim = c.ps[static_cast<std::size_t>((first + i) % n)].load(std::memory_order_acquire);
     if (victim == pp) continue;
-    if (g* gp = steal_from(pp, victim, last_pass)) return gp;
+    if (g* gp = steal_from(pp, victim, last_pass, from)) return gp;
   }
   return nullptr;
 }
 
 // From the Ps of the CPUs in a part of the map's row, but for a part of that.
-g* steal_in(p* pp, const machine_map& map, numa::range part, numa::range but, bool last_pass) {
+g* steal_in(p* pp, const machine_map& map, numa::range part, numa::range but, bool last_pass, steal_distance from) {
   if (part.size() == 0) return nullptr;
   for (steal_order order(part.size(), pp->random); !order.done(); order.next()) {
     const int place = part.begin + order.position();
     if (place >= but.begin && place < but.end) continue;
-    if (g* gp = steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass)) return gp;
+    if (g* gp = steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass, from)) return gp;
   }
   return nullptr;
 }
 
 g* steal_pass(p* pp, const machine_map& map, bool last_pass) {
   const numa::view v = map.view_from(*pp->c);
-  if (g* gp = steal_in(pp, map, v.core, {0, 0}, last_pass)) return gp;
-  if (g* gp = steal_in(pp, map, v.cache, v.core, last_pass)) return gp;
-  if (g* gp = steal_in(pp, map, v.node, v.cache, last_pass)) return gp;
+  if (g* gp = steal_in(pp, map, v.core, {0, 0}, last_pass, steal_distance::core)) return gp;
+  if (g* gp = steal_in(pp, map, v.cache, v.core, last_pass, steal_distance::cache)) return gp;
+  if (g* gp = steal_in(pp, map, v.node, v.cache, last_pass, steal_distance::node)) return gp;
   for (const cpu* const c : map.former)
-    if (g* gp = steal_on(pp, *c, last_pass)) return gp;
+    if (g* gp = steal_on(pp, *c, last_pass, steal_distance::node)) return gp;
   return nullptr;
 }
 
@@ -144,9 +147,9 @@ bool may_fetch(const node& home, const machine_map::neighbour& other, std::int64
     if (!may_fetch(*pp->home, other, now_ns, seen)) continue;
     g* gp = globrunqget(pp, *other.there, INT32_MAX);
     for (int pass = 0; pass < kStealPasses && !gp; ++pass)
-      gp = steal_in(pp, map, other.cpus, {0, 0}, pass == kStealPasses - 1);
+      gp = steal_in(pp, map, other.cpus, {0, 0}, pass == kStealPasses - 1, steal_distance::far);
     if (!gp) continue;
-    pp->far_steals.add(1);
+    count_steal(pp, steal_distance::far);
     adopt(pp, gp);
     return gp;
   }

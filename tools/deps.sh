@@ -62,6 +62,7 @@ present() {
     busybox-static) program busybox ;;
     binutils) program objcopy ;;
     golang-go) program "${GO:-go}" ;;
+    prometheus) program promtool ;;
     python3-matplotlib) python_module matplotlib ;;
     *) program "$1" ;;
   esac
