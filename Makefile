@@ -72,7 +72,7 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
   $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
-  nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
+  nlohmann-json3-dev libncurses-dev valgrind clang? bpftool? libbpf-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3 prometheus?
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
@@ -191,7 +191,7 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 # throws the program's exceptions.
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
 LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lpthread
-TOOL_LIBS := -lfmt -lcrypto
+TOOL_LIBS := -lfmt -lcrypto -lncurses++w -lncursesw -ltinfo
 TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
 
