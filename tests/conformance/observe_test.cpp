@@ -243,4 +243,18 @@ TEST(weft_commands, say_in_a_line_what_cannot_be_looked_at) {
   }
 }
 
+TEST(gdb_script, lists_goroutines_and_their_stacks) {
+  if (std::system("command -v gdb > /dev/null 2>&1") != 0) GTEST_SKIP() << "no gdb";
+  if (weft::test::kThreadSanitizer) GTEST_SKIP() << "gdb takes too long with it";
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = in_child([&] {
+      exec({"gdb", "-q", "-nx", "-batch", "-ex", "set debuginfod enabled off", "-p", std::to_string(v.pid()), "-ex",
+            "source tools/weft-gdb.py", "-ex", "info goroutines", "-ex", "goroutine 1 bt"});
+    });
+    if (r.err.find("ptrace: ") != std::string::npos) weft::test::skip_in_child("may not be traced: " + r.err);
+    EXPECT_NE(r.out.find("     1 [wait group wait]"), std::string::npos) << r;
+    EXPECT_TRUE(std::regex_search(r.out, std::regex(R"(#\d+ .*victim\.h)"))) << r;
+  });
+}
+
 }  // namespace
