@@ -85,13 +85,12 @@ class drawing {
         true);
     add(fmt::format("goroutines {}: {}", sum_of(seen_.state.goroutines), list_of(busy)));
     add(fmt::format("threads {}: {}", sum_of(seen_.state.threads), list_of(seen_.state.threads)));
-    constexpr std::array<std::pair<const char*, const char*>, 7> kRates = {{{"goroutines_created", "started"},
+    constexpr std::array<std::pair<const char*, const char*>, 6> kRates = {{{"goroutines_created", "started"},
                                                                             {"schedticks", "slices"},
                                                                             {"steals", "steals"},
                                                                             {"handoffs", "handoffs"},
                                                                             {"preemptions", "preempted"},
-                                                                            {"node_moves", "node moves"},
-                                                                            {"kernel_preemptions", "by the kernel"}}};
+                                                                            {"node_moves", "node moves"}}};
     std::string text = "a second:";
     for (const auto& [name, shown] : kRates)
       if (seen_.rest.counters.contains(name))
