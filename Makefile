@@ -55,6 +55,7 @@ CI_SHAPE    := 2n
 CI_VM_TESTS := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/fault_test
 CI_VM_CASES := -*/fault.stop*:*/fault.*debugger*:*/fault.*moved*:*/fault.*sentinels*
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
+SHARED      := tools/weft-gdb.py tools/weft-grafana.json tools/weft-rules.yml
 HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
 
 # -- User's targets ----------------------------------------------------------------------------------------------------
@@ -73,8 +74,8 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
   $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
-  nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
-TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
+  nlohmann-json3-dev libncurses-dev valgrind clang? bpftool? libbpf-dev?
+TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3 prometheus?
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 SIM_DEPS   := $(RUN_DEPS) python3 python3-matplotlib
 VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
@@ -141,7 +142,7 @@ install: ## install headers, libraries, command and man page; PREFIX=/usr/local 
 
 uninstall: ## remove what install put below PREFIX
 	rm -f $(INSTALLED)
-	rm -rf $(DESTDIR)$(PREFIX)/include/weft $(DESTDIR)$(PREFIX)/lib/cmake/weft
+	rm -rf $(addprefix $(DESTDIR)$(PREFIX)/,include/weft lib/cmake/weft share/weft)
 
 format: ## lay the sources out with clang-format
 	@$(need) clang-format
@@ -198,7 +199,7 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 # throws the program's exceptions.
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
 LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lpthread
-TOOL_LIBS := -lfmt -lcrypto
+TOOL_LIBS := -lfmt -lcrypto -lncurses++w -lncursesw -ltinfo
 TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
 
@@ -311,7 +312,7 @@ $(call example_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags $(BUILD)/stage/done
 	$(call say,CXX,$@)$(CXX) $(STD) $(WARNINGS) $(OPT) -MMD -MP -MF $@.d $< -o $@ \
 	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib'
 
-$(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN)
+$(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN) $(SHARED)
 	@$(MAKE) --no-print-directory copy-files PREFIX='$(STAGE)' DESTDIR=
 	@touch $@
 
@@ -321,17 +322,18 @@ to        = $(DESTDIR)$(PREFIX)
 fill_in   = sed -e "s|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g; s|@SOVERSION@|$(SOVERSION)|g" \
   -e "s|@LIBS@|$(LIB_LIBS)|g"
 INSTALLED = $(addprefix $(to)/,bin/weft lib/libweft.a lib/libweft.so lib/$(SO_NAME) lib/$(SO_FILE) \
-  lib/pkgconfig/weft.pc share/man/man1/weft.1)
+  lib/pkgconfig/weft.pc share/man/man1/weft.1 $(SHARED:tools/%=share/weft/%))
 
 # install -C leaves a file that is the same alone, so that what was compiled against it stays up to date.
 copy-files:
-	$(call say,COPY,$(to))install -d $(addprefix $(to)/,bin include/weft lib/pkgconfig lib/cmake/weft share/man/man1)
+	$(call say,COPY,$(to))install -d $(addprefix $(to)/,bin include/weft lib/pkgconfig lib/cmake/weft share/man/man1 share/weft)
 	@install -C -m644 $(HEADERS) $(to)/include/weft
 	@install -C -m644 $(B)/libweft.a $(to)/lib
 	@install -C -m755 $(B)/$(SO_FILE) $(to)/lib
 	@ln -sf $(SO_FILE) $(to)/lib/$(SO_NAME)
 	@ln -sf $(SO_NAME) $(to)/lib/libweft.so
 	@install -C -m755 $(B)/weft $(to)/bin
+	@install -C -m644 $(SHARED) $(to)/share/weft
 	@$(fill_in) tools/weft.pc.in > $(to)/lib/pkgconfig/weft.pc
 	@$(fill_in) tools/weft-config.cmake.in > $(to)/lib/cmake/weft/weft-config.cmake
 	@$(fill_in) tools/weft-config-version.cmake.in > $(to)/lib/cmake/weft/weft-config-version.cmake

@@ -94,18 +94,20 @@ std::string goroutine_header(const g* gp) {
   return text + ":\n";
 }
 
-std::string goroutine_creator(const g* gp) {
-  if (gp->creator_pc == 0) return "";
-  const std::vector<code_location> frames = symbolize_inlined(gp->creator_pc);
+std::string creator_text(std::uintptr_t pc, std::uint64_t id) {
+  if (pc == 0) return "";
+  const std::vector<code_location> frames = symbolize_inlined(pc);
   if (frames.empty()) return "";
   auto at = std::find_if_not(frames.begin(), frames.end(), starts_goroutines);
   if (at == frames.end()) --at;
   std::string text = "created by " + (at->function.empty() ? std::string("?") : at->function);
-  if (gp->creator_id != 0) text += " in goroutine " + std::to_string(gp->creator_id);
+  if (id != 0) text += " in goroutine " + std::to_string(id);
   text += "\n";
   if (!at->file.empty()) text += "\t" + at->file + ":" + std::to_string(at->line) + "\n";
   return text;
 }
+
+std::string goroutine_creator(const g* gp) { return creator_text(gp->creator_pc, gp->creator_id); }
 
 std::string format_goroutine(const g* gp) { return goroutine_header(gp) + frames_of(gp) + goroutine_creator(gp); }
 

@@ -64,6 +64,16 @@ assist read_tier(const run_options& options, bool& by_name) {
   malformed(name, text, "auto, bpf, sentinel or off");
 }
 
+std::string read_metrics_file() {
+  constexpr std::string_view kScheme = "file:";
+  const char* const value = variable("WEFT_METRICS");
+  if (!value) return "";
+  const std::string_view text = value;
+  const std::string_view path = text.starts_with(kScheme) ? text.substr(kScheme.size()) : "";
+  if (!path.starts_with('/') || path.ends_with('/')) malformed("WEFT_METRICS", text, "file:/PATH.prom");
+  return std::string(path);
+}
+
 void read_debug(debug_settings& debug, bool& pin) {
   constexpr const char* kForm =
       "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
@@ -127,6 +137,7 @@ settings read_settings(const run_options& options) {
   result.stack_size = read_stack_size(options);
   result.tier = read_tier(options, result.tier_by_name);
   result.pin = options.pin;
+  result.metrics_file = read_metrics_file();
   read_debug(result.debug, result.pin);
   if (!result.pin && result.tier != assist::off) {
     if (result.tier_by_name && result.tier == assist::bpf) insist("the threads are not to be pinned");

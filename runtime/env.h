@@ -17,6 +17,7 @@ struct settings {
   assist tier = assist::bpf;   // the most that is wanted
   bool tier_by_name = false;   // and not just "auto"
   bool pin = true;
+  std::string metrics_file;  // where the metrics are written to; "": nowhere
   debug_settings debug;
 };
 

@@ -59,10 +59,13 @@ g_queue::steal_result steal_half(p* pp, p* victim, g*& gp) {
   return result;
 }
 
-g* steal_from(p* pp, p* victim, bool last_pass) {
+void count_steal(p* pp, steal_distance from) { pp->steals[static_cast<std::size_t>(from)].add(1); }
+
+// What comes from afar is counted by fetch_far_work().
+g* steal_from(p* pp, p* victim, bool last_pass, steal_distance from) {
   g* gp = nullptr;
   if (steal_half(pp, victim, gp) == g_queue::steal_result::stolen) {
-    pp->steals.add(1);
+    if (from != steal_distance::far) count_steal(pp, from);
     return gp;
   }
   if (!last_pass) return nullptr;
@@ -79,22 +82,31 @@ g* steal_from(p* pp, p* victim, bool last_pass) {
   return gp;
 }
 
-g* steal_on(p* pp, const cpu& c, bool last_pass) {
+g* steal_on(p* pp, const cpu& c, bool last_pass, steal_distance from) {
   const int n = c.nps.load(std::memory_order_acquire);
   const int first = n > 1 ? static_cast<int>(pp->random.below(static_cast<std::uint32_t>(n))) : 0;
   for (int i = 0; i < n; ++i) {
     p* const victim = c.ps[static_cast<std::size_t>((first + i) % n)].load(std::memory_order_acquire);
     if (victim == pp) continue;
-    if (g* gp = steal_from(pp, victim, last_pass)) return gp;
+    if (g* gp = steal_from(pp, victim, last_pass, from)) return gp;
   }
   return nullptr;
 }
 
+steal_distance distance_in(const numa::view& seen, int place) {
+  const auto in = [place](numa::range part) { return place >= part.begin && place < part.end; };
+  if (in(seen.core)) return steal_distance::core;
+  return in(seen.cache) ? steal_distance::cache : steal_distance::node;
+}
+
 g* steal_pass(p* pp, const machine_map& map, bool last_pass) {
-  const auto steal_at = [&](int place) { return steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass); };
-  if (g* gp = steal_near(map.view_from(*pp->c), pp->random, steal_at)) return gp;
+  const numa::view seen = map.view_from(*pp->c);
+  const auto steal_at = [&](int place) {
+    return steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass, distance_in(seen, place));
+  };
+  if (g* gp = steal_near(seen, pp->random, steal_at)) return gp;
   for (const cpu* const c : map.former)
-    if (g* gp = steal_on(pp, *c, last_pass)) return gp;
+    if (g* gp = steal_on(pp, *c, last_pass, steal_distance::node)) return gp;
   return nullptr;
 }
 
@@ -108,7 +120,7 @@ g* fetch_from(p* pp, const machine_map& map, const machine_map::neighbour& other
   if (g* gp = globrunqget(pp, *other.there, INT32_MAX)) return gp;
   for (int pass = 0; pass < kStealPasses; ++pass) {
     const auto steal_at = [&](int place) {
-      return steal_on(pp, *map.row[static_cast<std::size_t>(place)], pass == kStealPasses - 1);
+      return steal_on(pp, *map.row[static_cast<std::size_t>(place)], pass == kStealPasses - 1, steal_distance::far);
     };
     if (g* gp = steal_in(other.cpus, {0, 0}, pp->random, steal_at)) return gp;
   }
@@ -122,7 +134,7 @@ g* fetch_from(p* pp, const machine_map& map, const machine_map::neighbour& other
     if (!may_fetch(*pp->home, other, now_ns, seen)) continue;
     g* const gp = fetch_from(pp, map, other);
     if (!gp) continue;
-    pp->far_steals.add(1);
+    count_steal(pp, steal_distance::far);
     adopt(pp, gp);
     return gp;
   }

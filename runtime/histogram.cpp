@@ -36,6 +36,18 @@ void histogram::merge(const histogram& other) noexcept {
   max_ns_ = std::max(max_ns_, other.max_ns_);
 }
 
+histogram histogram::since(const histogram& earlier) const {
+  histogram rest;
+  for (int i = 0; i < kBuckets; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    if (counts_[at] <= earlier.counts_[at]) continue;
+    rest.add(i, counts_[at] - earlier.counts_[at], 0);
+    rest.max_ns_ = std::min(lower_ns(i + 1), max_ns_);
+  }
+  rest.sum_ns_ = sum_ns_ - std::min(earlier.sum_ns_, sum_ns_);
+  return rest;
+}
+
 double histogram::quantile(double q) const noexcept {
   if (count_ == 0) return 0;
   const double rank = std::clamp(q, 0.0, 1.0) * static_cast<double>(count_);

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collecting what the Ps measured.
+// Collecting what the Ps measured, and what they, the nodes, Ms and goroutines do at the time.
+//
+// Nobody is stopped for it: each number is right at some moment of the collection, and two that belong together may
+// differ by what happened between.
 #include "runtime/metrics.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "runtime/counter.h"
@@ -16,42 +20,107 @@ namespace {
 std::mutex& reading = *new std::mutex;  // readers against the end of a run(); never destroyed, as in scheduler.h
 metrics::snapshot& last = *new metrics::snapshot;
 
-void collect(metrics::snapshot& all) {
+constexpr std::pair<const char*, live_histogram p::*> kHistograms[] = {{"runq_wait", &p::runq_wait},
+                                                                       {"wakeup_to_run", &p::wakeup_to_run},
+                                                                       {"handoff", &p::handoff},
+                                                                       {"blocked", &p::blocked}};
+constexpr std::pair<const char*, owned_counter p::*> kCounters[] = {
+    {"goroutines_created", &p::created}, {"takes", &p::takes},      {"handoffs", &p::handoffs},
+    {"robberies", &p::robberies},        {"node_moves", &p::moves}, {"preemptions", &p::preemptions}};
+constexpr const char* kSteals[kStealDistances] = {"core_steals", "cache_steals", "node_steals", "far_steals"};
+constexpr std::pair<const char*, std::atomic<std::uint64_t> node_costs::*> kDecisions[] = {
+    {"handoffs_at_once", &node_costs::at_once},      {"handoff_waits_won", &node_costs::waits_won},
+    {"handoff_waits_lost", &node_costs::waits_lost}, {"handoff_regret_ns", &node_costs::regret_ns},
+    {"spins_won", &node_costs::spins_won},           {"spins_lost", &node_costs::spins_lost},
+    {"spin_regret_ns", &node_costs::spin_regret_ns}};
+
+const char* state_of(const p* pp) {
+  if (surplus(pp)) return "surplus";
+  return pp->home->gate.is_idle(pp->id) ? "idle" : "running";
+}
+
+metrics::p_snapshot collect_p(const p* pp) {
+  metrics::p_snapshot one{.p = pp->id, .node = pp->home->id, .cpu = pp->c->id, .state = state_of(pp)};
+  one.queued = pp->runq.size();
+  for (const auto& [name, counter] : kCounters) one.counters[name] = (pp->*counter).get();
+  one.counters["schedticks"] = pp->schedtick.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < kStealDistances; ++i) {
+    one.counters[kSteals[i]] = pp->steals[i].get();
+    one.counters["steals"] += pp->steals[i].get();
+  }
+  return one;
+}
+
+metrics::node_snapshot collect_node(const node& of) {
+  metrics::node_snapshot one{.node = of.id, .gomaxprocs = of.ps.load(std::memory_order_relaxed)};
+  one.idle_ps = std::max(of.gate.nidle(), 0);
+  one.spinning = std::max(of.gate.nspinning(), 0);
+  one.queued = static_cast<std::uint64_t>(std::max(of.global_size.load(std::memory_order_relaxed), 0));
+  for (const auto& [name, counter] : kDecisions)
+    one.counters[name] = (of.costs->*counter).load(std::memory_order_relaxed);
+  for (const auto& [name, unused] : kHistograms) one.histograms[name];
+  return one;
+}
+
+void add(std::map<std::string, std::uint64_t>& total, const std::map<std::string, std::uint64_t>& part) {
+  for (const auto& [name, value] : part) total[name] += value;
+}
+
+void collect_ps(metrics::snapshot& all) {
+  std::vector<metrics::node_snapshot> nodes;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    nodes.push_back(collect_node(node_at(i)));
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i) {
-    const p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
-    pp->runq_wait.add_to(all.histograms["runq_wait"]);
-    pp->wakeup_to_run.add_to(all.histograms["wakeup_to_run"]);
-    pp->handoff.add_to(all.histograms["handoff"]);
-    pp->blocked.add_to(all.histograms["blocked"]);
-    all.counters["goroutines_created"] += pp->created.get();
-    all.counters["takes"] += pp->takes.get();
-    all.counters["handoffs"] += pp->handoffs.get();
-    all.counters["steals"] += pp->steals.get();
-    all.counters["far_steals"] += pp->far_steals.get();
-    all.counters["node_moves"] += pp->moves.get();
-    all.counters["robberies"] += pp->robberies.get();
-    all.counters["preemptions"] += pp->preemptions.get();
-    all.counters["schedticks"] += pp->schedtick.load(std::memory_order_relaxed);
+    const p* const pp = p_at(i);
+    all.ps.push_back(collect_p(pp));
+    add(all.counters, all.ps.back().counters);
+    for (const auto& [name, histogram] : kHistograms) (pp->*histogram).add_to(nodes[pp->home_index].histograms[name]);
   }
+  for (const metrics::node_snapshot& node : nodes) {
+    add(all.counters, node.counters);
+    for (const auto& [name, histogram] : node.histograms) all.histograms[name].merge(histogram);
+  }
+  all.nodes = std::move(nodes);
+}
+
+void collect_goroutines(metrics::snapshot& all) {
+  std::map<const char*, std::uint64_t> counted;  // by address: a million strings would take long to compare
+  for_each_g(
+      [](g* gp, void* to) {
+        if (const char* const doing = doing_of(gp)) ++(*static_cast<std::map<const char*, std::uint64_t>*>(to))[doing];
+      },
+      &counted);
+  for (const auto& [doing, n] : counted) all.goroutines[doing] += n;
+}
+
+void collect_threads(metrics::snapshot& all) {
+  int with_p = 0;
+  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i)
+    with_p += p_at(i)->owner.load(std::memory_order_acquire) ? 1 : 0;
+  const int spinning = std::clamp(nspinning_ms(), 0, with_p);
+  const int idle = sched.nidle_ms.load(std::memory_order_relaxed);
+  const int blocked = sched.nms.load(std::memory_order_relaxed) - idle - with_p;
+  const auto set = [&](const char* state, int n) { all.threads[state] = static_cast<std::uint64_t>(std::max(n, 0)); };
+  set("running", with_p - spinning);
+  set("spinning", spinning);
+  set("idle", idle);
+  set("blocked", blocked);
+}
+
+void collect(metrics::snapshot& all) {
+  collect_ps(all);
+  collect_goroutines(all);
+  collect_threads(all);
+  all.counters["goroutines_created"] +=
+      static_cast<std::uint64_t>(std::max<std::int64_t>(sched.created_elsewhere.load(std::memory_order_relaxed), 0));
   all.counters["gomaxprocs"] = static_cast<std::uint64_t>(sched.gomaxprocs.load(std::memory_order_relaxed));
-  for (int node = 0; node < kMaxNodes; ++node) {
-    const node_costs* const costs = known_costs_of_node(node);
-    if (!costs) continue;
-    all.counters["handoffs_at_once"] += costs->at_once.load(std::memory_order_relaxed);
-    all.counters["handoff_waits_won"] += costs->waits_won.load(std::memory_order_relaxed);
-    all.counters["handoff_waits_lost"] += costs->waits_lost.load(std::memory_order_relaxed);
-    all.counters["handoff_regret_ns"] += costs->regret_ns.load(std::memory_order_relaxed);
-    all.counters["spins_won"] += costs->spins_won.load(std::memory_order_relaxed);
-    all.counters["spins_lost"] += costs->spins_lost.load(std::memory_order_relaxed);
-    all.counters["spin_regret_ns"] += costs->spin_regret_ns.load(std::memory_order_relaxed);
-  }
+  all.counters["threads"] = static_cast<std::uint64_t>(sched.nms.load(std::memory_order_relaxed));
   all.counters["cgroup_throttled_periods"] = periods_throttled();
   all.counters["cgroup_throttled_ns"] = ns_throttled();
   all.counters["kernel_assist"] = static_cast<std::uint64_t>(sched.tier.load(std::memory_order_relaxed));
   add_kernel_metrics(all);
   add_own_counters(all);
-  all.counters["threads"] = static_cast<std::uint64_t>(sched.nms.load(std::memory_order_relaxed));
 }
 
 }  // namespace

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
+
+#include "weft/metrics.h"
+
 namespace weft::rt {
 
 /// The Ps go (see delete_ps()); what they measured stays readable until the next run().
@@ -8,5 +12,16 @@ void delete_ps_keeping_metrics();
 
 /// count_goroutines(), for threads that may call it while a run() ends.
 int read_goroutine_count();
+
+/// metrics::read().
+metrics::snapshot read_metrics();
+
+// metrics_file.cpp
+/// Before a run(): from now on the metrics are written to that file every 15 s; "": not any more.
+void write_metrics_to(std::string path);
+/// Writes them if it is time to. By the template thread.
+void write_metrics_if_due();
+/// Writes them as they were in the end.
+void write_last_metrics();
 
 }  // namespace weft::rt

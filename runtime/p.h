@@ -6,6 +6,7 @@
 // The atomics that the holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -26,6 +27,10 @@ constexpr int kMaxPs = 1024;
 constexpr int kFairTicks = 61;  // Go's: look at the global queue this often; a prime, so it does not beat with patterns
 
 using g_queue = run_queue<g>;
+
+/// What thief and victim share: the core (or the CPU), the last level of cache, the node, nothing.
+enum class steal_distance : std::uint8_t { core, cache, node, far };
+constexpr std::size_t kStealDistances = 4;
 
 /// Decides which of very many events are timed. At a low rate every event is; at a high rate one in `period` on
 /// average, at random distances, and counts for `period`: so the histogram is unbiased, and a clock read (19 ns here)
@@ -81,7 +86,8 @@ struct alignas(kLinePair) p {
   std::atomic<std::uint64_t> handoff_ticks{0};  // when it was taken from a blocked M, until a goroutine runs
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;
-  owned_counter switches, steals, far_steals, robberies, takes, handoffs, preemptions;
+  std::array<owned_counter, kStealDistances> steals;  // by steal_distance
+  owned_counter robberies, takes, handoffs, preemptions;
   owned_counter moves;  // goroutines fetched from another node than this
 };
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/scheduler.h"
+#include "weft/attach.h"
 
 namespace weft::rt {
 
@@ -250,9 +251,16 @@ void take_signal_stack(m* mp);
 // dump.cpp: goroutines as Go prints them.
 std::string goroutine_header(const g* gp);
 std::string goroutine_creator(const g* gp);
+std::string creator_text(std::uintptr_t creator_pc, std::uint64_t creator_id);
 std::string format_goroutine(const g* gp);
 /// All of them, each preceded by an empty line.
 std::string format_all_goroutines();
+
+// groups.cpp: goroutines looked at from outside, while they go on.
+/// What a goroutine does: "running", "runnable", "syscall", "preempted", or why it waits. Null: it is none any more.
+const char* doing_of(const g* gp);
+/// All of them, with what they have in common, the most frequent first. By the template thread.
+std::vector<goroutine_group> group_goroutines();
 
 // nodes.cpp: the machine.
 /// Makes the nodes and CPUs of a topology known, and its map the one in use. `real`: Ms can be pinned to its CPUs.

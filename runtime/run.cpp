@@ -20,6 +20,7 @@
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/env.h"
+#include "runtime/export.h"
 #include "runtime/gomaxprocs.h"
 #include "runtime/metrics.h"
 #include "runtime/park.h"
@@ -126,6 +127,7 @@ void set_up(settings& wanted) {
   reset_kernel_metrics();
   sched.pinned = wanted.pin;
   sched.debug = wanted.debug;
+  write_metrics_to(wanted.metrics_file);
   sched.baseline_threads = std::max(kThreadsAtStart - 1, kSanitizerThreads);
   sched.busy.reset();
   sched.idle_nodes.store(0);
@@ -188,6 +190,7 @@ void start_main(m* m0, const settings& wanted, main_call call) {
 
 void take_down(m* m0) {
   free_left_behind();  // what they hold may be waited for
+  stop_export();
   stop_template_thread();
   stop_sysmon();
   stop_sentinels();
@@ -197,6 +200,7 @@ void take_down(m* m0) {
   cease_to_be_m(m0);
   drop_global_queues();
   delete_ps_keeping_metrics();
+  write_last_metrics();
 }
 
 // What run() changes about the calling thread, and gives back: its CPUs and its timer slack.
@@ -258,6 +262,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   sched.nms.store(1);
   install_handlers();
   install_preemption();
+  start_export();
   start_template_thread();  // these two before this thread is pinned: they are not to be
   start_sysmon();
   start_main(m0, wanted, {main_fn, argument});

@@ -5,7 +5,8 @@
 // others: those whose sentinel is starved, and those that blocked without a word, too), and from those that have run a
 // goroutine for a slice (kForcePreemptNs) while others wait or timers are due; stops Ms that run without a P, and lets
 // go on those that must (preempt.cpp); wakes an idle P when work waits that nobody was woken for; gives back what is
-// not used (cold stacks, idle Ms). It takes no foreign locks: no allocation, no stdio.
+// not used (cold stacks, idle Ms); has questions from outside answered (export.h). It takes no foreign locks: no
+// allocation, no stdio.
 //
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is called, or for a second.
@@ -25,6 +26,7 @@
 #include <cstring>
 
 #include "runtime/clock.h"
+#include "runtime/export.h"
 #include "runtime/proc.h"
 
 namespace weft::rt {
@@ -38,6 +40,7 @@ constexpr int kPatientRounds = 50;
 constexpr long kUnseenSleeps = 5;
 constexpr int kRegistrations = 5;
 constexpr std::size_t kScavengeAtOnce = 8192;
+constexpr std::int64_t kLongestWhileWatched = 20 * kMillisecond;  // somebody looks at us and waits
 
 std::atomic<bool> trace_wanted{false}, probes_lost{false};
 std::atomic<std::int64_t> sysmon_started{0};
@@ -240,7 +243,8 @@ void sleep_deeply(monitor& mon) {
   set_alarm(0);
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
   const bool all_asleep = sched.busy.now() == 0;
-  const std::int64_t longest = all_asleep ? mon.dead_look : kSecond;
+  const std::int64_t usual = all_asleep ? mon.dead_look : kSecond;
+  const std::int64_t longest = export_in_use(nanotime()) ? std::min(usual, kLongestWhileWatched) : usual;
   if (everything_idle()) wait_for_call(std::min(next_timer(), nanotime() + longest - kMaxDelay) + kMaxDelay);
   mon.dead_look = all_asleep ? std::min(mon.dead_look * 2, kSecond) : kMillisecond;
   if (sched.busy.now() == 0) check_dead();
@@ -311,6 +315,7 @@ void* sysmon_main(void*) {
     sched.coarse_now.store(now, std::memory_order_relaxed);
     check_probes(mon);
     lose_patience_with_panics();
+    if (export_wanted()) wake_template_thread();
     useful = watch_ps(mon, now);
     if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
       if (mon.next_trace != 0) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread that does for others what may wait for a foreign lock: it makes threads (pthread_create takes the dynamic
-// linker's lock), reads what has become of the machine, prints schedtrace, and dumps goroutines. Go: templateThread.
+// linker's lock), reads what has become of the machine, prints schedtrace, writes the metrics' file, answers who asks
+// from outside, and dumps goroutines. Go: templateThread.
 //
 // Such a lock may be held by an M that was preempted (preempt.cpp). So it is not sysmon that does these: sysmon sees
 // when this thread is stuck, and lets those Ms go on. And a thread that is made here inherits nothing from anybody.
@@ -10,6 +11,8 @@
 #include <string>
 
 #include "runtime/clock.h"
+#include "runtime/export.h"
+#include "runtime/metrics.h"
 #include "runtime/proc.h"
 #include "runtime/thread_state.h"
 
@@ -37,6 +40,8 @@ void* template_main(void*) {
     start_wanted_sentinels();
     trace_if_wanted();
     report_lost_probes();
+    write_metrics_if_due();
+    answer_export();
     self.working_since.store(0, std::memory_order_release);
     self.wake.wait();
   }

@@ -14,15 +14,10 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <vector>
 
 namespace weft::rt {
 namespace {
-
-bool read_memory(std::uintptr_t from, void* to, std::size_t size) {
-  iovec local{to, size};
-  iovec remote{reinterpret_cast<void*>(from), size};
-  return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
-}
 
 struct code_query {
   std::uintptr_t pc;
@@ -168,6 +163,12 @@ bool may_hold_block(std::uintptr_t block, const stack_bounds& bounds) {
 
 }  // namespace
 
+bool read_memory(std::uintptr_t from, void* to, std::size_t size) noexcept {
+  iovec local{to, size};
+  iovec remote{reinterpret_cast<void*>(from), size};
+  return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
+}
+
 [[gnu::noinline]] std::size_t unwind_here(std::span<std::uintptr_t> pcs, std::size_t skip) noexcept {
   unw_context_t context;
   unw_cursor_t cursor;
@@ -206,6 +207,24 @@ std::size_t unwind_interrupted(const void* interrupted, std::uintptr_t stack_lo,
   if (!read_memory(reinterpret_cast<std::uintptr_t>(interrupted), &context, sizeof context)) return 0;
   if (unw_init_local2(&cursor, &context, UNW_INIT_SIGNAL_FRAME) != 0) return 0;
   return walk(cursor, true, {stack_lo, stack_hi, true}, 0, pcs);
+}
+
+// Words of the copy that point into the stack, such as saved frame pointers, are made to point into the copy.
+std::size_t unwind_copied(const void* fcontext, std::uintptr_t stack_lo, std::uintptr_t stack_hi,
+                          std::span<std::uintptr_t> pcs) {
+  const auto block = reinterpret_cast<std::uintptr_t>(fcontext);
+  if (!may_hold_block(block, {stack_lo, stack_hi, true})) return 0;
+  struct alignas(16) line {
+    std::uintptr_t words[16 / sizeof(std::uintptr_t)];
+  };
+  std::vector<line> copy((stack_hi - block) / sizeof(line));
+  const std::size_t size = copy.size() * sizeof(line);
+  if (!read_memory(block, copy.data(), size)) return 0;
+  const auto low = reinterpret_cast<std::uintptr_t>(copy.data());
+  for (line& each : copy)
+    for (std::uintptr_t& word : each.words)
+      if (word - block < size) word += low - block;
+  return unwind_parked(copy.data(), low, low + size, pcs);
 }
 
 }  // namespace weft::rt

@@ -3,7 +3,8 @@
 // counters. Invariants:
 //  - Every pc handed out is a return address or looks like one: for a frame that was interrupted (a fault, a signal)
 //    the walk gives pc + 1. So pc - 1 lies in the instruction that counts, for every element, whoever reads the array.
-//  - Nothing here throws, and no frame, however wrong, makes it fault: a walk ends early instead.
+//  - Nothing here throws, but for std::bad_alloc where it copies, and no frame, however wrong, makes it fault: a walk
+//  ends early instead.
 //  - Nothing here is async-signal-safe; in the handler of a fatal signal it is a best effort.
 #pragma once
 
@@ -32,5 +33,13 @@ std::size_t unwind_parked(const void* fcontext, std::uintptr_t stack_lo, std::ui
 // `interrupted` is the handler's ucontext_t. If the goroutine has gone on, the walk is short or empty.
 std::size_t unwind_interrupted(const void* interrupted, std::uintptr_t stack_lo, std::uintptr_t stack_hi,
                                std::span<std::uintptr_t> pcs) noexcept;
+
+// unwind_copied: as unwind_parked, for a goroutine that may go on at any time: its stack is copied first. What comes
+// out is right if it has stayed parked meanwhile; nothing bad happens if it has not.
+std::size_t unwind_copied(const void* fcontext, std::uintptr_t stack_lo, std::uintptr_t stack_hi,
+                          std::span<std::uintptr_t> pcs);
+
+// read_memory: what lies at an address of this process, if there is (still) anything.
+bool read_memory(std::uintptr_t from, void* to, std::size_t size) noexcept;
 
 }  // namespace weft::rt

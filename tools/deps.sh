@@ -57,11 +57,13 @@ present() {
     relacy-dev) header relacy/relacy.hpp ;;
     bpftool) program bpftool || find_below bpftool /usr/sbin /usr/local/sbin ;;
     libbpf-dev) header bpf/bpf_core_read.h && library libbpf.so ;;
+    libncurses-dev) header cursesw.h && library libncurses++w.a ;;
     valgrind) header valgrind/valgrind.h ;;
     qemu-system-x86) program qemu-system-x86_64 ;;
     busybox-static) program busybox ;;
     binutils) program objcopy ;;
     golang-go) program "${GO:-go}" ;;
+    prometheus) program promtool ;;
     python3-matplotlib) python_module matplotlib ;;
     *) program "$1" ;;
   esac

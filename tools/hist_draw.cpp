@@ -37,18 +37,19 @@ std::string draw_row(const log2_row& row, std::uint64_t largest, const draw_styl
 
 }  // namespace
 
-std::vector<log2_row> log2_rows(const std::vector<metrics::histogram::bucket>& buckets) {
+std::vector<log2_row> log2_rows(const std::vector<metrics::histogram::bucket>& buckets, std::uint64_t unit_ns) {
   std::array<std::uint64_t, 65> counts{};
-  for (const metrics::histogram::bucket& b : buckets)
-    counts[static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(std::llround(b.lower * 1e9))))] +=
-        b.count;
+  for (const metrics::histogram::bucket& b : buckets) {
+    const auto units = static_cast<std::uint64_t>(std::llround(b.lower * 1e9)) / unit_ns;
+    counts[static_cast<std::size_t>(std::bit_width(units))] += b.count;
+  }
   const auto counted = [](std::uint64_t n) { return n != 0; };
   const auto first = std::find_if(counts.begin(), counts.end(), counted);
   const auto end = std::find_if(counts.rbegin(), counts.rend(), counted).base();
   std::vector<log2_row> rows;
   for (auto at = first; at < end; ++at) {
     const int row = static_cast<int>(at - counts.begin());
-    rows.push_back({row_lower(row), row_lower(row + 1), *at});
+    rows.push_back({row_lower(row) * unit_ns, row_lower(row + 1) * unit_ns, *at});
   }
   return rows;
 }
@@ -87,7 +88,7 @@ std::string draw_histogram(std::string_view name, std::string_view meaning, cons
   const auto at = [&](double q) { return format_duration(values.quantile(q), style.utf8); };
   out += fmt::format("{} times, p50 {}, p90 {}, p99 {}, max {}\n", values.count(), at(0.50), at(0.90), at(0.99),
                      format_duration(values.max(), style.utf8));
-  const std::vector<log2_row> rows = log2_rows(values.buckets());
+  const std::vector<log2_row> rows = log2_rows(values.buckets(), style.milliseconds ? 1'000'000 : 1);
   const auto by_count = [](const log2_row& a, const log2_row& b) { return a.count < b.count; };
   const std::uint64_t largest = std::max_element(rows.begin(), rows.end(), by_count)->count;
   for (const log2_row& row : rows) out += draw_row(row, largest, style);

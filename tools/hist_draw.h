@@ -12,18 +12,19 @@
 namespace weft::tools {
 
 struct draw_style {
-  bool utf8 = false;    ///< block characters and µs, instead of '*' and us
-  bool colour = false;  ///< ANSI colours
+  bool utf8 = false;          ///< block characters and µs, instead of '*' and us
+  bool colour = false;        ///< ANSI colours
+  bool milliseconds = false;  ///< powers of two of milliseconds, not of nanoseconds
 };
 
-/// How many durations lay in [lower_ns, upper_ns), a power of two (the first row: below 1 ns).
+/// How many durations lay in [lower_ns, upper_ns), a power of two of the unit (the first row: below one).
 struct log2_row {
   std::uint64_t lower_ns, upper_ns;
   std::uint64_t count;
 };
 
 /// The rows from the first to the last that counted something, empty ones between them included.
-std::vector<log2_row> log2_rows(const std::vector<metrics::histogram::bucket>& buckets);
+std::vector<log2_row> log2_rows(const std::vector<metrics::histogram::bucket>& buckets, std::uint64_t unit_ns = 1);
 
 /// "512 ns", "1.02 µs", "65.5 ms", "12 s": three digits.
 std::string format_duration(double seconds, bool utf8);

@@ -18,10 +18,14 @@ struct shown_histogram {
   std::string_view meaning;
 };
 
-constexpr std::array<shown_histogram, 4> kHistograms = {{{"runq_wait", "runnable to running"},
+// The first ones stand in the report.
+constexpr std::array<shown_histogram, 6> kHistograms = {{{"runq_wait", "runnable to running"},
                                                          {"wakeup_to_run", "woken up to running"},
                                                          {"handoff", "blocked thread's P to its next goroutine"},
-                                                         {"blocked", "calls that blocked so long that the P went"}}};
+                                                         {"blocked", "calls that blocked so long that the P went"},
+                                                         {"kernel_blocked", "threads asleep in the kernel"},
+                                                         {"kernel_runq_wait", "threads runnable to running"}}};
+constexpr std::size_t kReported = 4;
 constexpr std::array<const char*, 4> kCounters = {"handoffs", "steals", "threads", "gomaxprocs"};
 
 std::string throughput(const progress& counted) {
@@ -33,10 +37,17 @@ std::string throughput(const progress& counted) {
 
 }  // namespace
 
+std::string_view meaning_of(std::string_view histogram) {
+  for (const shown_histogram& shown : kHistograms)
+    if (histogram == shown.name) return shown.meaning;
+  return "";
+}
+
 std::string stats_report(const progress& counted, const draw_style& style) {
   std::string report = throughput(counted);
   metrics::snapshot now = metrics::read();
-  for (const shown_histogram& shown : kHistograms) {
+  for (std::size_t i = 0; i < kReported; ++i) {
+    const shown_histogram& shown = kHistograms[i];
     report += '\n';
     report += draw_histogram(shown.name, shown.meaning, now.histograms[shown.name], style);
   }

@@ -42,6 +42,8 @@ class histogram {
   }
   /// Adds all that the other counted.
   void merge(const histogram& other) noexcept;
+  /// What was counted since this histogram was `earlier`. Its max() is known within a bucket only.
+  histogram since(const histogram& earlier) const;
 
   std::uint64_t count() const noexcept { return count_; }                      ///< values
   double sum() const noexcept { return static_cast<double>(sum_ns_) * 1e-9; }  ///< seconds
@@ -56,6 +58,27 @@ class histogram {
   std::uint64_t count_ = 0, sum_ns_ = 0, max_ns_ = 0;
 };
 
+/// A P at one time.
+struct p_snapshot {
+  int p = 0;                 ///< its number
+  int node = 0;              ///< where it is bound to
+  int cpu = 0;               ///< where it is bound to
+  std::string state{};       ///< "running" (an M has it), "idle", "surplus" (GOMAXPROCS has no room for it)
+  std::uint64_t queued = 0;  ///< goroutines in its run queue
+  std::map<std::string, std::uint64_t> counters{};  ///< its share of some of the snapshot's
+};
+
+/// A NUMA node at one time.
+struct node_snapshot {
+  int node = 0;                                     ///< the machine's number
+  int gomaxprocs = 0;                               ///< Ps wanted there
+  int idle_ps = 0;                                  ///< Ps without work
+  int spinning = 0;                                 ///< threads that look for work
+  std::uint64_t queued = 0;                         ///< goroutines in its global run queue
+  std::map<std::string, histogram> histograms{};    ///< of its Ps together
+  std::map<std::string, std::uint64_t> counters{};  ///< what its cost model decided
+};
+
 /// All histograms and counters at one time, by name. Histograms: "runq_wait" (runnable to running), "wakeup_to_run"
 /// (readied by another goroutine, thread or timer to running), "handoff" (a P taken from a blocked M to the next
 /// goroutine on it), "blocked" (a thread's stay in the kernel in which it lost its P), all in seconds. With the probes
@@ -63,14 +86,23 @@ class histogram {
 /// "kernel_runq_wait" (runnable, until the kernel gave it a CPU), and the counters "kernel_…", "minor_faults",
 /// "major_faults" of the runtime's threads; "probe_runs_…" and "probe_ns_…" are what the probes themselves cost, while
 /// the kernel counts that (sysctl kernel.bpf_stats_enabled). "takes" counts Ps taken from threads that had blocked or
-/// computed for too long, "handoffs" those of them that went on to run another goroutine. "far_steals" counts how often
-/// an idle P took work from another NUMA node, "node_moves" how many
-/// goroutines came to another node than their own by that. "cgroup_throttled_periods" and
-/// "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's cgroup since run() began, as of a
-/// second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
+/// computed for too long, "handoffs" those of them that went on to run another goroutine. "steals" counts how often an
+/// idle P took work from another: "core_steals" of the same core, "cache_steals" of one that shares its cache,
+/// "node_steals" of its node, "far_steals" of another; "robberies" what it took that was to run next there,
+/// "node_moves" how many goroutines came to another node than their own by the latter.
+/// "cgroup_throttled_periods" and "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's
+/// cgroup since run() began, as of a second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the
+/// cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name
+  std::vector<node_snapshot> nodes;               ///< each node that has or had Ps in this run()
+  std::vector<p_snapshot> ps;                     ///< each P, by number
+  /// How many there are by what they do: "running", "runnable", "syscall" (in a blocking call), "preempted" (in
+  /// mid-code), or what they wait for, in Go's words ("chan receive"). Counting them takes some nanoseconds each.
+  std::map<std::string, std::uint64_t> goroutines;
+  std::map<std::string, std::uint64_t>
+      threads;  ///< Ms by state: "running", "spinning", "idle", "blocked" (without a P)
 };
 
 /// A counter of the program's own, such as requests answered: in read() by its name, since the program began, beside
@@ -136,5 +168,12 @@ std::string measure_kernel(bool on);
 /// What the runtime has measured since the last run() began. Run-queue histograms are sampled without bias at high
 /// rates: each sample counts for as many as it stands for. Any thread, any time.
 snapshot read();
+
+/// read() as OpenMetrics 1.0 text: what an HTTP answer of the type
+/// "application/openmetrics-text; version=1.0.0; charset=utf-8" consists of. weft(1) tells what each metric means.
+std::string openmetrics();
+/// The same in Prometheus' older text format ("text/plain; version=0.0.4"), as node_exporter's textfile collector and
+/// `promtool check metrics` read it.
+std::string prometheus();
 
 }  // namespace weft::metrics

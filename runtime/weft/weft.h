@@ -2,6 +2,7 @@
 // All of weft's public interface.
 #pragma once
 
+#include <weft/attach.h>
 #include <weft/chan.h>
 #include <weft/context.h>
 #include <weft/error.h>

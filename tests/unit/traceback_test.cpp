@@ -267,6 +267,25 @@ TEST(traceback, a_parked_walk_stays_within_its_bounds) {
   EXPECT_EQ(weft::rt::unwind_parked(parked.fcontext(), parked.hi(), parked.lo(), pcs), 0u);
 }
 
+TEST(traceback, a_copy_of_a_parked_stack_shows_the_same) {
+  const parked_fiber parked;
+  pc_array pcs{}, copied{};
+  const std::size_t n = weft::rt::unwind_parked(parked.fcontext(), parked.lo(), parked.hi(), pcs);
+  EXPECT_EQ(weft::rt::unwind_copied(parked.fcontext(), parked.lo(), parked.hi(), copied), n);
+  EXPECT_EQ(copied, pcs);
+}
+
+TEST(traceback, a_stack_that_is_gone_shows_nothing) {
+  pc_array pcs;
+  constexpr std::size_t kSize = 64 << 10;
+  void* const gone = mmap(nullptr, kSize, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(gone, MAP_FAILED);
+  munmap(gone, kSize);
+  const auto lo = reinterpret_cast<std::uintptr_t>(gone);
+  EXPECT_EQ(weft::rt::unwind_copied(static_cast<std::byte*>(gone) + 1024, lo, lo + kSize, pcs), 0u);
+  EXPECT_EQ(weft::rt::unwind_copied(nullptr, 0, kSize, pcs), 0u);
+}
+
 TEST(traceback, a_new_fiber_has_nothing_to_show) {
   alignas(16) static std::byte stack[64 << 10];
   const auto lo = reinterpret_cast<std::uintptr_t>(stack);

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// `weft top`, `weft hist`, `weft dump` and the gdb script on a program that works.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <weft/weft.h>
+
+#include "tests/child.h"
+#include "tests/victim.h"
+
+namespace {
+
+using namespace weft;
+using nlohmann::json;
+using weft::test::child_result;
+using weft::test::hold_out;
+using weft::test::in_child;
+using weft::test::lines_of;
+using weft::test::victim;
+
+const char* weft_command() {
+  const char* const path = std::getenv("WEFT_BIN");
+  return path ? path : "build/release/weft";
+}
+
+[[noreturn]] void exec(std::vector<std::string> arguments) {
+  std::vector<char*> all;
+  for (std::string& argument : arguments) all.push_back(argument.data());
+  all.push_back(nullptr);
+  execvp(all[0], all.data());
+  _exit(99);
+}
+
+child_result weft_on(const victim& v, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), weft_command());
+  arguments.insert(arguments.begin() + 2, {"-p", std::to_string(v.pid())});
+  return in_child([&] { exec(arguments); });
+}
+
+child_result weft_alone(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), weft_command());
+  return in_child([&] { exec(arguments); });
+}
+
+run_options two_ps() {
+  run_options wanted;
+  wanted.gomaxprocs = 2;
+  return wanted;
+}
+
+TEST(weft_hist, draws_each_histogram) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"hist"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    EXPECT_EQ(r.err, "");
+    for (const char* name : {"runq_wait (runnable to running): ", "wakeup_to_run (", "handoff (", "blocked ("})
+      EXPECT_NE(r.out.find(name), std::string::npos) << r;
+    EXPECT_NE(r.out.find(" ns .. "), std::string::npos) << r;
+  });
+}
+
+TEST(weft_hist, counts_in_each_interval) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"hist", "runq_wait", "0.2", "3", "--json"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    const std::vector<std::string> lines = lines_of(r.out);
+    EXPECT_EQ(lines.size(), 3u) << r;
+    for (const std::string& line : lines) {
+      const json told = json::parse(line);
+      EXPECT_EQ(told["histograms"].size(), 1u);
+      EXPECT_GT(told["histograms"]["runq_wait"]["count"], 0);
+      EXPECT_EQ(told["interval"], 0.2);
+    }
+  });
+}
+
+TEST(weft_hist, shows_the_time_and_milliseconds) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"hist", "-T", "-m", "runq_wait"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    EXPECT_TRUE(std::regex_search(r.out, std::regex(R"(^\d\d:\d\d:\d\d\nrunq_wait )"))) << r;
+    EXPECT_NE(r.out.find("0 ns .. 1.00 ms"), std::string::npos) << r;
+  });
+}
+
+TEST(weft_hist, refuses_what_it_does_not_understand) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"runq_wait", "0"}, {"1", "0"}, {"1", "2", "3"}, {"runq_wait", "x"}}) {
+    std::vector<std::string> arguments{"hist", "-p", "1"};
+    arguments.insert(arguments.end(), words.begin(), words.end());
+    const child_result r = weft_alone(arguments);
+    EXPECT_TRUE(r.exited(2)) << r;
+    EXPECT_EQ(r.err, "weft hist: expected [METRIC] [INTERVAL [COUNT]] (see 'weft hist --help')\n");
+  }
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"hist", "nothing"});
+    EXPECT_TRUE(r.exited(1)) << r;
+    EXPECT_EQ(r.err,
+              "weft hist: process " + std::to_string(v.pid()) + " has no histogram 'nothing' (--help lists them)\n");
+  });
+}
+
+TEST(weft_top, prints_text_once) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"top", "--once", "-d", "0.3"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    EXPECT_TRUE(r.out.starts_with("weft top: process " + std::to_string(v.pid()))) << r;
+    EXPECT_NE(r.out.find("\nrunq_wait "), std::string::npos) << r;
+    EXPECT_NE(r.out.find("\nwaiting for "), std::string::npos) << r;
+    EXPECT_NE(r.out.find("\n   1 "), std::string::npos) << r;
+  });
+}
+
+TEST(weft_top, prints_json) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"top", "--once", "--json", "-d", "0.3"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    const json told = json::parse(r.out);
+    EXPECT_EQ(told["pid"], v.pid());
+    EXPECT_EQ(told["ps"].size(), 2u);
+    EXPECT_GT(told["counters"]["schedticks"], 0);
+  });
+}
+
+TEST(weft_top, needs_a_terminal_or_an_option) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"top"});
+    EXPECT_TRUE(r.exited(1)) << r;
+    EXPECT_EQ(r.err, "weft top: needs a terminal (--once prints text, --json prints JSON)\n");
+  });
+}
+
+// A command on a terminal of its own, for as long as it takes to see a text there.
+struct on_terminal {
+  on_terminal(int columns, int lines, std::vector<std::string> command) {
+    winsize size{};
+    size.ws_col = static_cast<unsigned short>(columns);
+    size.ws_row = static_cast<unsigned short>(lines);
+    pid = forkpty(&fd, nullptr, nullptr, &size);
+    if (pid != 0) return;
+    setenv("TERM", "xterm", 1);
+    exec(std::move(command));
+  }
+  bool shows(const std::string& text) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(15);
+    while (shown.find(text) == std::string::npos && std::chrono::steady_clock::now() < until) {
+      pollfd input{fd, POLLIN, 0};
+      char part[4096];
+      if (poll(&input, 1, 100) <= 0) continue;
+      const ssize_t n = read(fd, part, sizeof part);
+      if (n <= 0) break;
+      shown.append(part, static_cast<std::size_t>(n));
+    }
+    return shown.find(text) != std::string::npos;
+  }
+  void press(char key) { EXPECT_EQ(write(fd, &key, 1), 1); }
+  int end() {
+    shows("\x01 nothing");  // a terminal's buffer that is full would stop it
+    int status = 0;
+    waitpid(pid, &status, 0);
+    close(fd);
+    return status;
+  }
+
+  int fd = -1;
+  pid_t pid = 0;
+  std::string shown;
+};
+
+TEST(weft_top, is_live_on_a_terminal) {
+  hold_out(two_ps(), [](const victim& v) {
+    on_terminal t(100, 40, {weft_command(), "top", "-p", std::to_string(v.pid()), "-d", "0.2"});
+    EXPECT_TRUE(t.shows("weft top: process ")) << t.shown;
+    EXPECT_TRUE(t.shows("runq_wait")) << t.shown;
+    EXPECT_TRUE(t.shows("every 0.2 s")) << t.shown;
+    t.press('+');
+    EXPECT_TRUE(t.shows("every 0.4 s") || t.shows("4 s")) << t.shown;
+    t.press('q');
+    EXPECT_EQ(t.end(), 0) << t.shown;
+  });
+}
+
+TEST(weft_top, needs_room) {
+  hold_out(two_ps(), [](const victim& v) {
+    on_terminal t(20, 5, {weft_command(), "top", "-p", std::to_string(v.pid())});
+    EXPECT_TRUE(t.shows("weft top: the terminal has 20 columns and 5 lines, but 80 and 16 are needed")) << t.shown;
+    const int status = t.end();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  });
+}
+
+TEST(weft_top, ends_with_the_process) {
+  const child_result r = in_child([] {
+    const victim v(two_ps());
+    EXPECT_TRUE(v.goes_on());
+    on_terminal t(100, 40, {weft_command(), "top", "-p", std::to_string(v.pid()), "-d", "0.1"});
+    EXPECT_TRUE(t.shows("runq_wait")) << t.shown;
+    kill(v.pid(), SIGKILL);
+    v.rest();
+    EXPECT_TRUE(t.shows("weft top: process " + std::to_string(v.pid()) + " has ended")) << t.shown;
+    const int status = t.end();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
+TEST(weft_dump, prints_all_goroutines) {
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = weft_on(v, {"dump"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    EXPECT_NE(r.out.find("goroutine 1 [sync.WaitGroup.Wait"), std::string::npos) << r;
+    EXPECT_NE(r.out.find("victim"), std::string::npos) << r;
+    EXPECT_NE(r.out.find("\ncreated by "), std::string::npos) << r;
+    EXPECT_GE(json::parse(weft_on(v, {"dump", "--json"}).out)["goroutines"], 6);
+  });
+}
+
+TEST(weft_commands, say_in_a_line_what_cannot_be_looked_at) {
+  const pid_t gone = fork();
+  if (gone == 0) _exit(0);
+  waitpid(gone, nullptr, 0);
+  for (const char* command : {"top", "hist", "dump"}) {
+    const std::string name = std::string("weft ") + command;
+    const child_result none = weft_alone({command, "-p", std::to_string(gone)});
+    EXPECT_TRUE(none.exited(1)) << none;
+    EXPECT_EQ(none.err, name + ": there is no process " + std::to_string(gone) + "\n");
+    const child_result stranger = weft_alone({command, "-p", std::to_string(getpid())});
+    EXPECT_TRUE(stranger.exited(1)) << stranger;
+    EXPECT_EQ(stranger.err, name + ": process " + std::to_string(getpid()) + " does not run weft\n");
+    EXPECT_TRUE(weft_alone({command}).exited(2));
+    EXPECT_TRUE(weft_alone({command, "-p", "x"}).exited(2));
+    EXPECT_TRUE(weft_alone({command, "--help"}).exited(0));
+  }
+}
+
+TEST(gdb_script, lists_goroutines_and_their_stacks) {
+  if (std::system("command -v gdb > /dev/null 2>&1") != 0) GTEST_SKIP() << "no gdb";
+  if (weft::test::kThreadSanitizer) GTEST_SKIP() << "gdb takes too long with it";
+  hold_out(two_ps(), [](const victim& v) {
+    const child_result r = in_child([&] {
+      exec({"gdb", "-q", "-nx", "-batch", "-ex", "set debuginfod enabled off", "-p", std::to_string(v.pid()), "-ex",
+            "source tools/weft-gdb.py", "-ex", "info goroutines", "-ex", "goroutine 1 bt"});
+    });
+    if (r.err.find("ptrace: ") != std::string::npos) weft::test::skip_in_child("may not be traced: " + r.err);
+    EXPECT_NE(r.out.find("     1 [wait group wait]"), std::string::npos) << r;
+    EXPECT_TRUE(std::regex_search(r.out, std::regex(R"(#\d+ .*victim\.h)"))) << r;
+  });
+}
+
+}  // namespace
