@@ -99,7 +99,7 @@ void collect_threads(metrics::snapshot& all) {
   for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i)
     with_p += p_at(i)->owner.load(std::memory_order_acquire) ? 1 : 0;
   const int spinning = std::clamp(nspinning_ms(), 0, with_p);
-  const int idle = sched.nidle_ms.load(std::memory_order_relaxed);
+  const int idle = nidle_ms();
   const int blocked = sched.nms.load(std::memory_order_relaxed) - idle - with_p;
   const auto set = [&](const char* state, int n) { all.threads[state] = static_cast<std::uint64_t>(std::max(n, 0)); };
   set("running", with_p - spinning);

@@ -81,7 +81,6 @@ struct layout {
     add("runq_wait", x.runq_wait, writer::holder);
     add("wakeup_to_run", x.wakeup_to_run, writer::holder);
     add("blocked", x.blocked, writer::holder);
-    add("switches", x.switches, writer::holder);
     add("steals", x.steals, writer::holder);
     add("moves", x.moves, writer::holder);
     return all;
