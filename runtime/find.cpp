@@ -6,7 +6,7 @@
 //
 // The order of one round: leave if the run() is over or the P surplus; own timers; every 61st slice one from the global
 // queue (so it does not starve behind local work); runnext, then the local queue; the global queue, this P's share; the
-// poller (when there is one); steal, as a spinning M; put the P into the idle set, look again, sleep.
+// poller; steal, as a spinning M; put the P into the idle set, look again, sleep.
 //
 // A thief makes four passes over all Ps, each from a random start in a random stride. It takes half of a ring; only on
 // the last pass does it run the due timers of others, and rob runnext and batch (runq.h) of a P that has not switched
@@ -20,6 +20,7 @@
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 #include "runtime/steal.h"
 
@@ -103,6 +104,8 @@ g* spin(m* mp) {
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
       if (g* gp = steal_pass(pp, pass == kStealPasses - 1)) return gp;
     if (g* gp = globrunqget(pp, INT32_MAX)) return gp;
+    if (netpoll.active())
+      if (g* gp = netpoll.work(pp)) return gp;
     if (pp->timers.first_when() != kNever || foreign_heap.first_when() != kNever) {
       const std::int64_t now = nanotime();
       run_timers(pp->timers, now);
@@ -163,6 +166,16 @@ void renew_allowance(p* pp) {
   pp->switches_left.store(pp->allowed, std::memory_order_relaxed);
 }
 
+// Whether files come before the goroutines that wait to run, so that none waits for long behind them: when a slice was
+// ended, perhaps for a file's sake, and every kPollEveryNs.
+bool poll_first(p* pp, bool allowance_used, bool used_up) {
+  if (!allowance_used) return used_up;
+  look_by(pp, pp->allowed_at + kPollEveryNs);
+  if (!used_up && pp->allowed_at - pp->polled_at < kPollEveryNs / 2) return false;
+  pp->polled_at = pp->allowed_at;
+  return true;
+}
+
 // A random goroutine instead of the next one: what a test of schedules wants.
 void shuffle(p* pp) {
   for (std::uint32_t n = pp->random.below(3); n > 0; --n)
@@ -220,8 +233,13 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       look_by(pp, pp->timers.first_when());
     }
     if (sched.debug.chaos) shuffle(pp);
+    if (netpoll.active() && poll_first(pp, allowance_used, used_up) && (gp = netpoll.work(pp))) {
+      stop_spinning(mp);
+      return true;
+    }
     const bool fair = allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0;
     gp = local_work(mp, fair, used_up, inherits);
+    if (!gp && netpoll.active()) gp = netpoll.work(pp);
     if (!gp && may_spin(mp)) gp = spin(mp);
     if (gp) {
       stop_spinning(mp);

@@ -96,9 +96,9 @@ struct scheduler {
   std::atomic<bool> main_done{false};
   sigset_t sigmask{};  // of run()'s caller: what goroutines have
 
-  // Timers: the M that wakes up for them while their Ps are idle.
-  std::atomic<m*> timekeeper{nullptr};
-  std::atomic<std::int64_t> timekeeper_until{kNever};
+  // The idle M that wakes up for timers and files; see watch.cpp.
+  std::atomic<m*> watcher{nullptr};
+  std::atomic<std::int64_t> watch_until{kNever};
 
   // sysmon.
   pthread_t sysmon_thread{};

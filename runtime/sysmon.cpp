@@ -3,18 +3,23 @@
 //
 // Each round: takes Ps from Ms that are away in a blocking call (tier off: this is how they are found at all; tier
 // others: those whose sentinel is starved, and those that blocked without a word, too), and from those that have run a
-// goroutine for a slice (kForcePreemptNs) while others wait or timers are due; stops Ms that run without a P, and lets
-// go on those that must (preempt.cpp); wakes an idle P when work waits that nobody was woken for; gives back what is
-// not used (cold stacks, idle Ms). It takes no foreign locks: no allocation, no stdio.
+// goroutine for a slice (kForcePreemptNs) while others wait, or timers are due, or files are ready; stops Ms that run
+// without a P, and lets go on those that must (preempt.cpp); wakes an idle P when work waits that nobody was woken for;
+// gives back what is not used (cold stacks, idle Ms). It takes no foreign locks: no allocation, no stdio.
 //
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is woken, or for a second.
+//
+// When no M has looked for ready files since the round before, because all Ps compute or nobody has the watch
+// (watch.cpp), it spends its pause in the poller. What it finds goes to an idle P, or to one that has computed for
+// kMinNap at least.
 #include <sys/prctl.h>
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 
 #include "runtime/clock.h"
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 
 namespace weft::rt {
@@ -22,6 +27,7 @@ namespace {
 
 constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 1'000'000'000;
 constexpr std::int64_t kMinNap = 50 * kMicrosecond;
+constexpr std::int64_t kFirstPollLook = 100 * kMicrosecond;
 constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
 constexpr int kPatientRounds = 50;
 constexpr int kUnseenSleeps = 5;
@@ -44,6 +50,10 @@ struct monitor {
   std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
   int idle_rounds = 0;
   bool computing = false;  // some goroutine has run since the last round
+  std::uint32_t poll_looks = 0;
+  bool poller_alone = false;            // nobody has looked there since the last round
+  std::int64_t poll_delay = kMaxDelay;  // until the next look at whether somebody has
+  int next_victim = 0;
 };
 
 std::int64_t first_delay() {
@@ -92,8 +102,8 @@ bool others_wait_for(const p* pp) {
 }
 
 // Whether pp still runs the slice of the last round. A goroutine that has had its slice while others wait loses the P,
-// and so does one that computes while timers are due: no other P is free to run them.
-bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
+// and so does one that computes while timers are due, or files ready: no other P is free for them.
+bool watch_slice(p* pp, p_watch& watch, std::int64_t now, bool& files_ready) {
   const std::uint32_t tick = pp->schedtick.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
     watch.schedtick = tick;
@@ -102,8 +112,9 @@ bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
   }
   const bool used_up = now - watch.schedtick_since >= kForcePreemptNs;
   const bool timers_due = pp->timers.first_when() <= now;
-  if (used_up || timers_due) pp->preempt.store(true, std::memory_order_relaxed);
-  if (timers_due || (used_up && others_wait_for(pp))) preempt_p(pp);
+  const bool wanted = timers_due || files_ready;
+  if (used_up || wanted) pp->preempt.store(true, std::memory_order_relaxed);
+  if ((wanted || (used_up && others_wait_for(pp))) && preempt_p(pp)) files_ready = false;  // one P is enough
   return true;
 }
 
@@ -119,14 +130,17 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   mon.computing = false;
   run_others_timers(foreign_heap, now);
   const int n = sched.nps.load(std::memory_order_acquire);
-  for (int i = 0; i < n; ++i) {
+  bool files_ready = netpoll.any_ready() && sched.gate.nidle() == 0;
+  if (files_ready) ++mon.next_victim;
+  for (int k = 0; k < n; ++k) {
+    const int i = (mon.next_victim + k) % n;
     p* const pp = p_at(i);
     p_watch& watch = mon.watches[static_cast<std::size_t>(i)];
     m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) {
       watch.call_since = 0;
     } else {
-      const bool same_slice = watch_slice(pp, watch, now);
+      const bool same_slice = watch_slice(pp, watch, now, files_ready);
       mon.computing |= same_slice;
       if (same_slice) {
         mind_foreign_locks(owner, now - watch.schedtick_since);
@@ -136,7 +150,12 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     }
   }
   if (sched.first_bound.load(std::memory_order_relaxed) && template_thread_is_stuck(now)) free_bound();
-  if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0 && any_work()) wakep_foreign();
+  if (sched.gate.nidle() > 0 && sched.gate.nspinning() == 0) {
+    if (any_work())
+      wakep_foreign();
+    else
+      call_watch();
+  }
   return useful;
 }
 
@@ -160,7 +179,7 @@ bool everything_idle() {
   return sched.gate.nidle() >= sched.gomaxprocs.load(std::memory_order_relaxed) && sched.debug.schedtrace_ms == 0;
 }
 
-// Until something calls for sysmon, a timer is due (the timekeeper should see to it), or a second has passed.
+// Until something calls for sysmon, a timer is due (who has the watch should see to it), or a second has passed.
 void sleep_deeply(monitor& mon) {
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
   const bool all_asleep = sched.gate.busy() == 0;
@@ -173,10 +192,32 @@ void sleep_deeply(monitor& mon) {
   mon.delay = first_delay();
 }
 
-// Timers of a P whose goroutine computes are nobody's but sysmon's.
+// Timers of a P whose goroutine computes are nobody's but sysmon's; so are files that are ready.
 std::int64_t nap_end(const monitor& mon) {
-  const std::int64_t now = nanotime(), usual = now + mon.delay;
-  return mon.computing ? std::clamp(next_timer(), now + kMinNap, usual) : usual;
+  const std::int64_t now = nanotime(), usual = now + std::min(mon.delay, mon.poll_delay);
+  if (!mon.computing) return usual;
+  return netpoll.any_ready() ? now + kMinNap : std::clamp(next_timer(), now + kMinNap, usual);
+}
+
+// Who has served a file in this way is soon looked at again: perhaps it computes on. If others look, ever more rarely.
+void watch_poller(monitor& mon) {
+  const std::uint32_t looks = netpoll.looks();
+  mon.poller_alone = netpoll.active() && !netpoll.watched() && looks == mon.poll_looks;
+  mon.poll_looks = looks;
+  if (!mon.poller_alone) mon.poll_delay = std::min(mon.poll_delay * 2, kMaxDelay);
+}
+
+bool nap_in_poller(monitor& mon, std::int64_t end) {
+  // Who has just begun to compute is left alone for that long.
+  if (sched.sysmon_note.wait(nanotime() + kMinNap) != note::kNothing) return true;
+  if (!sched.sysmon_note.begin_elsewhere()) return true;
+  netpoll.nap(end);
+  const bool told = sched.sysmon_note.end_elsewhere() != note::kNothing;
+  harvest files;
+  netpoll.look(files);
+  netpoll.put_ready(files);
+  if (files.n != 0) mon.poll_delay = kFirstPollLook;
+  return told;
 }
 
 void nap(monitor& mon, bool useful) {
@@ -185,7 +226,9 @@ void nap(monitor& mon, bool useful) {
     mon.delay = first_delay();
   else if (mon.idle_rounds > kPatientRounds)
     mon.delay = std::min(mon.delay * 2, kMaxDelay);
-  if (sched.sysmon_note.wait(nap_end(mon)) != note::kNothing) mon.idle_rounds = 0;
+  const std::int64_t end = nap_end(mon);
+  const bool in_poller = mon.poller_alone && !netpoll.any_ready();
+  if (in_poller ? nap_in_poller(mon, end) : sched.sysmon_note.wait(end) != note::kNothing) mon.idle_rounds = 0;
 }
 
 void* sysmon_main(void*) {
@@ -207,6 +250,7 @@ void* sysmon_main(void*) {
     sched.coarse_now.store(now, std::memory_order_relaxed);
     check_probes(mon, slot, before_sleep, now - sleeps_at);
     lose_patience_with_panics();
+    watch_poller(mon);
     useful = watch_ps(mon, now);
     stop_strays();
     if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
@@ -248,7 +292,9 @@ void trace_if_wanted() {
                sched.nidle_ms.load(), sched.global_size.load(), queues.c_str(), ticks.c_str());
 }
 
-void wake_sysmon() { sched.sysmon_note.post_if_empty(1); }
+void wake_sysmon() {
+  if (sched.sysmon_note.post_if_empty(1)) netpoll.interrupt_nap();
+}
 
 void start_sysmon() {
   sched.sysmon_stop.store(false, std::memory_order_relaxed);

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting and stopping Ms: wakep, startm, handoffp, stopm. Go: the functions of these names. The protocol is in
+// Starting Ms, and giving up Ps: wakep, startm, handoffp. Go: the functions of these names. The protocol is in
 // wake.h.
 //
 // One measure is not Go's. Two goroutines that wake each other in turn make something runnable every 50 ns and never
 // leave anything to steal, yet each ready() sees an idle P and would wake a thread for it, for ever. So a wake whose M
 // found nothing to do doubles the number of submissions that the next wake is put off by (up to kMaxSkip); one that
 // found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period at most.
-//
-// An M that sleeps while timers are pending and no P looks after them sleeps until the first is due: the timekeeper.
 #include <sched.h>
 #include <algorithm>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 
 namespace weft::rt {
@@ -21,7 +20,6 @@ namespace {
 constexpr int kMaxBackoff = 8;
 constexpr int kFirstSkip = 4;
 constexpr int kWakeTries = 8;
-constexpr std::int64_t kTimerRetryNs = 100'000;
 
 // Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
 // must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin. Not for
@@ -37,40 +35,11 @@ void wake_a_spinner(int near) {
   }
 }
 
+}  // namespace
+
 void wake_spinner(int near) {
   if (const visit inside; inside.welcome) wake_a_spinner(near);
 }
-
-// Makes mp the timekeeper if there is something to keep and nobody does; returns until when to sleep.
-std::int64_t keep_time(m* mp) {
-  std::int64_t when = next_timer();
-  if (when == kNever) return kNever;
-  m* nobody = nullptr;
-  if (!sched.timekeeper.compare_exchange_strong(nobody, mp, std::memory_order_acq_rel)) {
-    if (when < sched.timekeeper_until.load(std::memory_order_acquire)) nobody->wake.post_if_empty(kWakeToLook);
-    return kNever;
-  }
-  sched.timekeeper_until.store(when, std::memory_order_seq_cst);
-  hardware::heavy_barrier();  // pairs with the light barrier in poke_timekeeper(): a timer added now is seen here or
-                              // there
-  when = next_timer();
-  sched.timekeeper_until.store(when, std::memory_order_release);
-  return when;
-}
-
-bool stop_keeping_time(m* mp) {
-  if (sched.timekeeper.load(std::memory_order_relaxed) != mp) return false;
-  sched.timekeeper_until.store(kNever, std::memory_order_release);
-  sched.timekeeper.store(nullptr, std::memory_order_release);
-  return true;
-}
-
-// Where a wake by this M looks first.
-int first_p(const m* mp) {
-  return mp->c->nps.load(std::memory_order_acquire) > 0 ? mp->c->ps[0].load(std::memory_order_acquire)->id : 0;
-}
-
-}  // namespace
 
 void wakep_slow(p* pp) {
   const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
@@ -109,7 +78,7 @@ void give_p(m* to, p* pp, bool spinning) {
   to->next_p = pp;
   to->next_spinning = spinning;
   to->woken_ticks = cputicks();
-  to->wake.post(kWakeWithP);
+  to->rouse(kWakeWithP);
 }
 
 bool give_to_idle_m(p* pp, bool spinning) {
@@ -120,11 +89,11 @@ bool give_to_idle_m(p* pp, bool spinning) {
 }
 
 void startm(p* pp, bool spinning) {
-  if (!give_to_idle_m(pp, spinning)) request_m(*pp->c, pp, spinning);
+  if (!give_to_idle_m(pp, spinning) && !give_to_watcher(pp, spinning)) request_m(*pp->c, pp, spinning);
 }
 
 bool any_work() {
-  if (sched.global_size.load(std::memory_order_acquire) != 0) return true;
+  if (sched.global_size.load(std::memory_order_acquire) != 0 || netpoll.any_ready()) return true;
   const int n = sched.nps.load(std::memory_order_acquire);
   for (int i = 0; i < n; ++i)
     if (!sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->runq.empty()) return true;
@@ -170,7 +139,7 @@ bool retire_p(p* pp, bool spinning) {
 
 bool retire_p_for_good(p* pp) {
   if (retire_p(pp, false)) return true;
-  poke_timekeeper(next_timer());
+  call_watch();
   return false;
 }
 
@@ -188,35 +157,6 @@ void handoffp(p* pp) {
     if (sched.gate.nspinning() == 0 && any_work() && sched.gate.begin_wake()) return startm(pp, true);
   }
   if (retire_p_for_good(pp)) startm(pp, false);
-}
-
-void stopm(m* mp) {
-  mp->idle.store(true, std::memory_order_relaxed);
-  sched.nidle_ms.fetch_add(1, std::memory_order_relaxed);
-  mp->c->idle_ms.push(mp->id);
-  bool kept = false;
-  std::int64_t not_before = 0;
-  while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
-    const std::uint32_t woken = mp->sleep(std::max(keep_time(mp), not_before));
-    kept |= stop_keeping_time(mp);
-    if (woken == kWakeWithP) {
-      if (mp->next_spinning) mp->c->costs->wake.add(ticks_to_ns(cputicks() - mp->woken_ticks));
-      acquirep(mp, mp->next_p);
-      mp->spinning = mp->woken_to_spin = mp->next_spinning;
-      if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
-      break;
-    }
-    not_before = 0;
-    if (woken == note::kNothing) {
-      // Timers are due: some idle P is to run them, perhaps on this very M. If none idles, those that run will.
-      wake_spinner(first_p(mp));
-      not_before = nanotime() + kTimerRetryNs;
-    }
-  }
-  sched.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
-  mp->idle.store(false, std::memory_order_relaxed);
-  // Whoever kept the time goes off to run goroutines, or for good: another idle M must keep it.
-  if (kept && !mp->spinning && next_timer() != kNever && sched.gate.should_wake()) wake_spinner(first_p(mp));
 }
 
 }  // namespace weft::rt

@@ -146,4 +146,16 @@ mutation select $waiting 'the timer stays in the heap' 's/if \(limited\) disarm\
 mutation select $waiting 'the timer wakes without having won' 's/if \(won\) ready\(thread\);/ready(thread);/'
 mutation select $waiting 'the race is run after the heap is unlocked' 's/(    const bool won = rt::win_race[^;]*;\n)(    heap.give\(\);\n)/$2$1/'
 mutation select $waiting 'only the first lock is taken' 's/if \(i == 0 \|\| cases\[i\].chan != cases\[i - 1\].chan\) hold/if (i == 0) hold/'
+o=runtime/poll_side.h
+pollm=tests/model/poll_model.cpp
+mutation poll $o 'an edge is not kept' 's/      ready = true;\n    \}/    }/'
+mutation poll $o 'may_look() leaves the edge of before' 's/    drained = false;\n    ready = false;\n    return true;/    drained = false;\n    return true;/'
+mutation poll $o 'must_wait() does not look for an edge' 's/if \(ready\) return false;//'
+mutation poll $o 'a drained side keeps out who has an edge' 's/if \(drained && !ready\) return false;/if (drained) return false;/'
+mutation poll $o 'the turn is taken while somebody has it' 's/if \(!taken\) \{/if (true) {/'
+mutation poll $o 'the turn is passed without telling' 's/      next->success = true;\n//'
+mutation poll $o 'give_up() leaves the waiter in place' 's/    waiting = nullptr;\n//'
+mutation poll $pollm 'the edge is announced before the change' 's/(      there.fetch_add[^\n]*\n)(      announced.store[^\n]*\n)/$2$1/'
+mutation poll $pollm 'may_look() comes after the call' 's/    bool look = s.may_look\(\);\n    guard.give\(\);\n    int n = 0;/    guard.give();\n    int n = take();\n    guard.take();\n    bool look = s.may_look() && n == 0;\n    guard.give();/'
+mutation poll $pollm 'close() forgets those that wait for their turn' 's/    others.add_all\(s.turns\);\n//'
 exit $missed
