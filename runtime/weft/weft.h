@@ -6,6 +6,7 @@
 #include <weft/context.h>
 #include <weft/error.h>
 #include <weft/metrics.h>
+#include <weft/net.h>
 #include <weft/runtime.h>
 #include <weft/select.h>
 #include <weft/sync.h>
