@@ -87,6 +87,8 @@ void judge_robbery(p* pp) {
 
 bool may_spin(m* mp) {
   if (mp->spinning) return true;
+  // There is nobody to steal from, and what comes to a file wakes it in the poller as soon as it would be seen here.
+  if (sched.nps.load(std::memory_order_relaxed) == 1 && netpoll.active()) return false;
   // At most half of the busy Ps have Ms that spin.
   const int busy = sched.gomaxprocs.load(std::memory_order_relaxed) - sched.gate.nidle();
   if (2 * sched.gate.nspinning() >= busy) return false;

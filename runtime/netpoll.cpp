@@ -87,6 +87,7 @@ void poller::leave_parents() {
   if (epoll < 0 || opened_by_ == getpid()) return;
   for (int fd : {epoll, interrupt_, interrupt_nap_}) ::close(fd);
   epoll_.store(-1, std::memory_order_release);
+  generation_.fetch_add(1, std::memory_order_release);  // nothing is registered
   registered_.store(0, std::memory_order_relaxed);
 }
 

@@ -121,6 +121,7 @@ void look_at_times(poll_desc& d, std::int64_t now, woken& wake) WEFT_REQUIRES(d.
     if (s.deadline <= now) fail_all(d, s, wake);
     if (s.pause > now) continue;
     s.pause = kNever;
+    let_go_of_dead(d, s, wake);
     if (waiter* const w = s.edge()) wake.waiting.add(w);
   }
 }

@@ -98,7 +98,9 @@ bool keep_watch(m* mp, std::int64_t& not_before) {
   const std::int64_t until = std::max(publish_first_timer(), not_before);
   const std::uint32_t told = sleep_on_watch(mp, until, files);
   give_up_the_watch();
-  p* const idle = told == note::kNothing && stays(mp) ? take_idle_p(mp) : nullptr;
+  const bool timers_due = until != kNever && nanotime() >= until;
+  const bool wanted = timers_due || files.n != 0;
+  p* const idle = wanted && told == note::kNothing && stays(mp) ? take_idle_p(mp) : nullptr;
   if (told == kWakeWithP)
     take_given_p(mp);
   else if (idle)
@@ -108,9 +110,8 @@ bool keep_watch(m* mp, std::int64_t& not_before) {
     return true;
   }
   netpoll.put_ready(files);
-  const bool timers_due = until != kNever && nanotime() >= until;
   not_before = timers_due ? nanotime() + kTimerRetryNs : 0;
-  if (timers_due || files.n != 0) wake_spinner(first_p(mp));  // perhaps another CPU's P is idle; if not, those that run
+  if (wanted) wake_spinner(first_p(mp));  // perhaps another CPU's P is idle; if not, those that run
   return false;
 }
 

@@ -206,7 +206,8 @@ class unix_listener : public socket {
   /// One that is not open.
   unix_listener() = default;
   /// Takes over from the other one.
-  unix_listener(unix_listener&&) noexcept = default;
+  unix_listener(unix_listener&& other) noexcept
+      : socket(std::move(other)), path_(std::exchange(other.path_, std::string())) {}
   /// The same; what this one was lives on in the other.
   unix_listener& operator=(unix_listener&& other) noexcept;
   /// Closes it.

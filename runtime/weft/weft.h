@@ -5,6 +5,7 @@
 #include <weft/chan.h>
 #include <weft/context.h>
 #include <weft/error.h>
+#include <weft/io.h>
 #include <weft/metrics.h>
 #include <weft/net.h>
 #include <weft/runtime.h>

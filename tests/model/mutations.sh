@@ -153,7 +153,7 @@ mutation poll $o 'may_look() leaves the edge of before' 's/    drained = false;\
 mutation poll $o 'must_wait() does not look for an edge' 's/if \(ready\) return false;//'
 mutation poll $o 'a drained side keeps out who has an edge' 's/if \(drained && !ready\) return false;/if (drained) return false;/'
 mutation poll $o 'the turn is taken while somebody has it' 's/if \(!taken\) \{/if (true) {/'
-mutation poll $o 'the turn is passed without telling' 's/      next->success = true;\n//'
+mutation poll $o 'the turn is passed without telling' 's/      next->success = true;/      (void)next;/'
 mutation poll $o 'give_up() leaves the waiter in place' 's/    waiting = nullptr;\n//'
 mutation poll $pollm 'the edge is announced before the change' 's/(      there.fetch_add[^\n]*\n)(      announced.store[^\n]*\n)/$2$1/'
 mutation poll $pollm 'may_look() comes after the call' 's/    bool look = s.may_look\(\);\n    guard.give\(\);\n    int n = 0;/    guard.give();\n    int n = take();\n    guard.take();\n    bool look = s.may_look() && n == 0;\n    guard.give();/'
