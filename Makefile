@@ -44,9 +44,15 @@ EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
 BENCH_SRC   := $(wildcard tests/bench/*.cpp)
 PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
 # What reads the kernel, or depends on what it tells.
-VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/blocking_kinds_test
+VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test \
+  conformance/blocking_kinds_test conformance/fault_test conformance/fork_test conformance/nodes_test
 KERNELS     := 5.10 6.1 6.12 7.2
 SHAPES      := 1n 2n
+# The one machine of `make test`: what the machine itself may lack or must not do. A minute where it is emulated.
+CI_KERNEL   := 6.1
+CI_SHAPE    := 2n
+CI_VM_TESTS := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/fault_test
+CI_VM_CASES := -*/fault.stop*:*/fault.*debugger*:*/fault.*moved*:*/fault.*sentinels*
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
 HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
 
@@ -60,6 +66,10 @@ build_with += --output-sync=target
 endif
 need      := CXX='$(CXX)' sh tools/deps.sh
 run_tests := $(PYTHON) tests/run_tests.py --timeout $(TIMEOUT)
+# 1: kernels, 2: shapes
+in_machines = $(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(1:%=--kernel %) $(2:%=--shape %)
+ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filter="$(CI_VM_CASES)" \
+  $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
@@ -80,13 +90,14 @@ run: ## hash every file below PATHS (/usr/include), compare with sha256sum, show
 	@$(build_with) command
 	@sh tools/verify_sum.sh $(B)/weft $(PATHS)
 
-test: ## build and run all suites, then the same under the sanitizers in short form
+test: ## build and run all suites, the same under the sanitizers in short form, and some in a virtual machine if QEMU is there
 	@$(need) $(TEST_DEPS)
 	@rm -f $(BUILD)/test-summary
 	@$(build_with) CONFIG=release tests
 	@$(build_with) CONFIG=tsan quick
 	@$(build_with) CONFIG=asan quick
 	@$(run_tests) --quick-sanitizers --summary $(BUILD)/test-summary \
+	  --also '$(ci_machine)' \
 	  $(call all_tests,release) $(call quick_bins,tsan) $(call quick_bins,asan)
 
 sanitize: ## run the full suites under TSan, and under ASan with UBSan
@@ -95,11 +106,10 @@ sanitize: ## run the full suites under TSan, and under ASan with UBSan
 	@$(build_with) CONFIG=asan gtests
 	@$(run_tests) $(call gtest_bins,tsan) $(call gtest_bins,asan)
 
-vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n"
+vmtest: ## run what depends on the kernel in virtual machines; KERNELS="5.10 6.1 6.12 7.2" SHAPES="1n 2n" (also 4n smt cpuless memless ccx)
 	@$(need) $(VM_DEPS)
 	@$(build_with) CONFIG=release gtests
-	@$(PYTHON) tests/vm/run.py --cache $(BUILD)/vm $(KERNELS:%=--kernel %) $(SHAPES:%=--shape %) \
-	  $(VM_TESTS:%=$(BUILD)/release/tests/%)
+	@$(call in_machines,$(KERNELS),$(SHAPES)) $(VM_TESTS:%=$(BUILD)/release/tests/%)
 
 bench: ## compare with Go, Boost.Fiber and threads; FILTER=chan runs a part
 	@$(need) $(BENCH_DEPS)
@@ -133,7 +143,7 @@ format: ## lay the sources out with clang-format
 lint: ## check the layout of all sources, and with clang-tidy the changed ones; LINT=all for all
 	@$(need) $(LINT_DEPS)
 	@$(sources) | xargs -0 clang-format --dry-run -Werror
-	@$(build_with) CONFIG=release $(INCLUDE)/weft skeletons
+	@$(build_with) CONFIG=release links skeletons
 	@$(if $(filter all,$(LINT)),$(sources),$(changed)) | grep -z '\.cpp$$' | \
 	  LINT_FLAGS='$(STD) $(CPPFLAGS_ALL)' xargs -0 -r -n1 -P"$$(nproc)" sh tools/lint.sh
 
@@ -149,9 +159,10 @@ changed = { git diff -z --name-only --diff-filter=d HEAD 2>/dev/null; git ls-fil
 # -- Flags -------------------------------------------------------------------------------------------------------------
 
 # What is generated is below $(B), and is nothing that warnings could help.
-# Public headers are reached through a link, not through -Iruntime, where a header of ours could hide the system's.
+# Public headers are reached through links, not through -Iruntime, where a header of ours could hide the system's.
 INCLUDE      := $(BUILD)/include
-CPPFLAGS_ALL  = -I$(INCLUDE) -I. -isystem $(B) $(CPPFLAGS)
+INCLUDES     := $(INCLUDE)/runtime/weft $(INCLUDE)/numa/weft
+CPPFLAGS_ALL  = -I$(INCLUDE)/runtime -I$(INCLUDE)/numa -I. -isystem $(B) $(CPPFLAGS)
 STD          := -std=c++20
 WARNINGS     := -Wall -Wextra -Werror
 ifeq ($(findstring clang,$(shell $(CXX) --version 2>/dev/null)),)
@@ -194,8 +205,8 @@ bin          = $(patsubst %.cpp,$(BUILD)/$(1)/%,$(2))
 gtest_bins   = $(call bin,$(1),$(GTEST_SRC))
 model_bins   = $(call bin,$(1),$(MODEL_SRC))
 example_bins = $(call bin,$(1),$(EXAMPLE_SRC))
-# The short form leaves out what is about dying and about a hostile kernel: sanitizers add little there, and much time.
-quick_bins   = $(filter-out %/crash_test %/degraded_test,$(call gtest_bins,$(1)))
+# The short form leaves out what is about dying and about a hostile world: sanitizers add little there, and much time.
+quick_bins   = $(filter-out %/crash_test %/degraded_test %/fault_test %/fork_test,$(call gtest_bins,$(1)))
 all_tests    = $(call gtest_bins,$(1)) $(call model_bins,$(1)) $(call example_bins,$(1))
 
 LIB_OBJ  := $(LIB_SRC:%.cpp=$(B)/%.o)
@@ -207,7 +218,8 @@ STAGE     = $(abspath $(BUILD)/stage)
 OBJECTS  := $(patsubst %.cpp,$(B)/%.o,$(LIB_SRC) $(TOOL_SRC) $(GTEST_SRC) $(BENCH_SRC) $(PEER_SRC))
 DEPFILES := $(OBJECTS:.o=.d) $(addsuffix .d,$(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG)))
 
-.PHONY: command libraries skeletons gtests quick tests benches copy-files FORCE
+links: $(INCLUDES)
+.PHONY: links command libraries skeletons gtests quick tests benches copy-files FORCE
 .SECONDARY: $(OBJECTS)
 command: $(B)/weft
 libraries: $(B)/libweft.a $(B)/$(SO_FILE)
@@ -216,7 +228,7 @@ gtests: $(call gtest_bins,$(CONFIG)) $(B)/weft
 quick: $(call quick_bins,$(CONFIG)) $(B)/weft
 tests: gtests $(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG))
 benches: $(call bin,$(CONFIG),$(BENCH_SRC) $(PEER_SRC))
-command libraries skeletons gtests quick tests benches: ; @:
+links command libraries skeletons gtests quick tests benches: ; @:
 
 # Two stamps change when what they hold changes: the compiler's command, and what is linked.
 $(B)/flags: contents = $(VERSION) $(shell $(CXX) -dumpfullversion -dumpversion) $(CXX_ALL) $(LDFLAGS)
@@ -225,11 +237,11 @@ $(B)/flags $(B)/parts: FORCE
 	@mkdir -p $(@D)
 	@echo '$(contents)' | cmp -s - $@ || echo '$(contents)' > $@
 
-$(INCLUDE)/weft: | runtime/weft
+$(INCLUDES): $(INCLUDE)/%: | %
 	@mkdir -p $(@D)
-	@ln -sfn '$(CURDIR)/runtime/weft' $@
+	@ln -sfn '$(CURDIR)/$*' $@
 
-$(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDE)/weft
+$(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDES)
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)$(CXX_ALL) $(EXTRA) -MMD -MP -c $< -o $@
 

@@ -23,7 +23,6 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
-#include <span>
 
 #include "bpf/fds.h"
 #include "bpf/inherited.h"
@@ -101,6 +100,7 @@ class loaded_probes final : public probes {
   bool prepare_cost(std::string& why_not) override;
   bool cost_on(std::string& why_not) override;
   void cost_off() override;
+  cost_counters cost_of(std::size_t cpu) const override;
   cost_counters cost() const override;
   bpf::faults faults_of(std::size_t i) const override;
   bool statistics_on(std::string& why_not) override;
@@ -268,20 +268,27 @@ void loaded_probes::cost_off() {
   for (fd& link : cost_links_) link = fd();
 }
 
+cost_counters loaded_probes::cost_of(std::size_t cpu) const {
+  const std::lock_guard lock(mutex_);
+  cost_counters one{};
+  if (cpu_costs_ && cpu < cpus_) static_cast<weft_bpf_cpu_cost&>(one) = cpu_costs_.get()[cpu];
+  one.switches_timed = static_cast<bool>(cost_fds_.programs[kSwitchEndHook]);
+  return one;
+}
+
 cost_counters loaded_probes::cost() const {
   const auto add = [](weft_bpf_sum& total, const weft_bpf_sum& one) {
     total.count += one.count;
     total.timed += one.timed;
     total.ns += one.ns;
   };
-  cost_counters total{};
-  const std::lock_guard lock(mutex_);
-  for (const weft_bpf_cpu_cost& one : std::span(cpu_costs_.get(), cpu_costs_ ? cpus_ : 0)) {
+  cost_counters total = cost_of(0);
+  for (std::size_t cpu = 1; cpu < cpus_; ++cpu) {
+    const cost_counters one = cost_of(cpu);
     for (std::size_t i = 0; i < WEFT_BPF_SWITCH_KINDS; ++i) add(total.switches[i], one.switches[i]);
     for (std::size_t i = 0; i < WEFT_BPF_WAKE_KINDS; ++i) add(total.wakes[i], one.wakes[i]);
     for (std::size_t i = 0; i < WEFT_BPF_FLUSH_REASONS; ++i) total.tlb_flushes[i] += one.tlb_flushes[i];
   }
-  total.switches_timed = static_cast<bool>(cost_fds_.programs[kSwitchEndHook]);
   return total;
 }
 

@@ -123,7 +123,8 @@ class probes {
   virtual bool prepare_cost(std::string& why_not) = 0;
   virtual bool cost_on(std::string& why_not) = 0;
   virtual void cost_off() = 0;
-  virtual cost_counters cost() const = 0;  // zeros before prepare_cost()
+  virtual cost_counters cost_of(std::size_t cpu) const = 0;  // zeros before prepare_cost()
+  virtual cost_counters cost() const = 0;                    // of all CPUs
   virtual bpf::faults faults_of(std::size_t i) const = 0;
 
   // What the programs themselves cost. The kernel counts only while asked to, for all programs of the machine, and

@@ -19,14 +19,14 @@
 #include <system_error>
 #include <vector>
 
-#include "numa/topology.h"
+#include "weft/numa.h"
 
 namespace weft::numa {
 namespace {
 
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
-enum class version { v1, v2 };
+using version = limits::version;
 
 struct membership {
   version kind;
@@ -158,32 +158,56 @@ double limit_in(version kind, const std::string& directory) {
   return words.size() == 2 ? ratio(words[0], words[1]) : kNoLimit;
 }
 
-// Of the directory `top` + `path` and all from there up to `top`.
-double tightest(version kind, const std::string& top, std::string path) {
-  double limit = limit_in(kind, top);
-  while (!path.empty()) {
-    limit = std::min(limit, limit_in(kind, top + path));
-    const auto slash = path.rfind('/');
-    path.resize(slash == std::string::npos ? 0 : slash);
+throttling throttled_in(version kind, const std::string& directory) {
+  throttling t;
+  std::ifstream file(directory + "/cpu.stat");
+  std::string name;
+  std::uint64_t value = 0;
+  while (file >> name >> value) {
+    if (name == "nr_throttled") t.periods = value;
+    if (name == (kind == version::v2 ? "throttled_usec" : "throttled_time"))
+      t.ns = kind == version::v2 ? value * 1000 : value;
   }
-  return limit;
+  return t;
 }
 
 }  // namespace
 
-double cpu_quota_under(const std::string& root) {
-  double limit = kNoLimit;
+limits::limits(const std::string& root) {
   const std::vector<mount> mounts = cgroup_mounts(root);
   for (const membership& ours : memberships(root)) {
     for (const mount& where : mounts) {
       if (where.kind != ours.kind) continue;
-      if (const auto path = below(where.root, ours.path)) {
-        limit = std::min(limit, tightest(where.kind, root + where.point, *path));
+      std::optional<std::string> path = below(where.root, ours.path);
+      if (!path) continue;
+      places_.push_back({ours.kind, root + where.point});
+      while (!path->empty()) {
+        places_.push_back({ours.kind, root + where.point + *path});
+        const auto slash = path->rfind('/');
+        path->resize(slash == std::string::npos ? 0 : slash);
       }
     }
   }
+}
+
+double limits::quota() const {
+  double limit = kNoLimit;
+  for (const place& each : places_) limit = std::min(limit, limit_in(each.kind, each.directory));
   return limit;
 }
+
+throttling limits::throttled() const {
+  throttling sum;
+  for (const place& each : places_) {
+    if (limit_in(each.kind, each.directory) == kNoLimit) continue;
+    const throttling t = throttled_in(each.kind, each.directory);
+    sum.periods += t.periods;
+    sum.ns += t.ns;
+  }
+  return sum;
+}
+
+double cpu_quota_under(const std::string& root) { return limits(root).quota(); }
 
 double cpu_quota() { return cpu_quota_under(""); }
 
@@ -193,7 +217,7 @@ int gomaxprocs_for(int cpus, double quota) {
 }
 
 int default_gomaxprocs(const topology& machine) {
-  return gomaxprocs_for(static_cast<int>(machine.cpus().size()), cpu_quota());
+  return gomaxprocs_for(static_cast<int>(machine.cpus().size()), machine.cpu_quota());
 }
 
 }  // namespace weft::numa

@@ -7,11 +7,41 @@
 // What cannot be read or understood limits nothing.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 namespace weft::numa {
 
 class topology;
+
+// How often and for how long the limits have stopped the cgroups that they are set on, since those were made.
+struct throttling {
+  std::uint64_t periods = 0;
+  std::uint64_t ns = 0;
+};
+
+// Where the limits on this process stand. A process hardly ever changes its cgroup, so they are looked for once and
+// then only read again.
+class limits {
+ public:
+  // `root` is put before /proc and before every mount point found there, to read another tree than the machine's.
+  explicit limits(const std::string& root);
+
+  // The tightest, in CPUs' worth of time, such as 1.5; infinity when there is none.
+  double quota() const;
+  // Of all cgroups with a limit together.
+  throttling throttled() const;
+
+  enum class version { v1, v2 };
+
+ private:
+  struct place {
+    version kind;
+    std::string directory;
+  };
+  std::vector<place> places_;
+};
 
 // The limit in CPUs' worth of time, such as 1.5; infinity when there is none.
 double cpu_quota();
@@ -24,7 +54,7 @@ double cpu_quota_under(const std::string& root);
 // each blocking call stops the whole program; never more than the CPUs; at least 1.
 int gomaxprocs_for(int cpus, double quota);
 
-// gomaxprocs_for this machine's allowed CPUs and cpu_quota().
+// gomaxprocs_for this machine's allowed CPUs and quota.
 int default_gomaxprocs(const topology& machine);
 
 }  // namespace weft::numa

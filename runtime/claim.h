@@ -63,6 +63,9 @@ class p_claim {
   /// The M, outside of the runtime, in a signal handler: its P has been taken, and it has got another.
   void resume() { revoked_.store(0, std::memory_order_release); }
 
+  /// The M, where no other thread is: its P counts as taken.
+  void lose() { revoked_.store(kTaken, std::memory_order_relaxed); }
+
   /// Any other thread: takes the P if the M is still where it was seen, and `still(…)` says so after the question.
   template <class SharesCpu, class Still>
   result take(whereabouts seen, std::uint32_t token, SharesCpu shares_cpu, Still still) {

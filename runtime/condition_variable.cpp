@@ -34,7 +34,7 @@ class ticket : waiter {
 
   /// False: the time is up.
   bool wait() noexcept {
-    entry who(no_park);
+    entry who(kNoPark);
     lock_.lock();
     if (notified_) {
       lock_.unlock();
@@ -101,7 +101,7 @@ bool condition_variable::wait_until_ns(const detail::erased_lock& lock, std::int
 
 void condition_variable::notify_one() noexcept {
   if (nobody_waits()) return;
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   list_.lock.lock();
   rt::waiter* const w = rt::take_first_present(list_.waiters);
   list_.lock.unlock();
@@ -110,7 +110,7 @@ void condition_variable::notify_one() noexcept {
 
 void condition_variable::notify_all() noexcept {
   if (nobody_waits()) return;
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::wake_list woken;
   list_.lock.lock();
   woken.add_all(list_.waiters);

@@ -83,7 +83,7 @@ context_child* next_child(cancel_node& up) {
 // The cause goes into the node before anybody can see it there, and nobody else keeps it: the last to let go of it does
 // so with the last reference to the node. ThreadSanitizer sees that order, and not libstdc++'s count.
 void end_one(cancel_node& n, context_end how, std::exception_ptr cause) {
-  const entry who(no_park);
+  const entry who(kNoPark);
   wake_list wake;
   {
     rt::lock_guard hold(n.done.lock);
@@ -143,7 +143,7 @@ void lose_source(cancel_node& n) {
 // throw at it again; that has to wait.
 class goexit_waits {
  public:
-  goexit_waits() : gp_(entry(no_park).gp), was_(std::exchange(gp_->goexiting, false)) {}
+  goexit_waits() : gp_(entry(kNoPark).gp), was_(std::exchange(gp_->goexiting, false)) {}
   ~goexit_waits() { gp_->goexiting = was_; }
   goexit_waits(const goexit_waits&) = delete;
   goexit_waits& operator=(const goexit_waits&) = delete;

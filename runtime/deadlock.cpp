@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // "All goroutines are asleep". Go: checkdead.
 //
-// Called by whoever brought sched.gate's busy count to zero: no P is held, no M is blocked in an announced call. Then
+// Called by whoever brought sched.busy to zero: no P is held, no M is blocked in an announced call. Then
 // only these can make a goroutine runnable: work that is already queued (seen by the second look before), a timer, a
 // file that a goroutine waits for, or a thread that is no M. Threads of the process that are neither ours nor asleep in
 // one of our queues may call into the runtime at any time, whether they have done so before or not; so while there is
@@ -30,19 +30,20 @@ int threads_of_process() {
 
 int own_threads() {
   int n = sched.nms.load(std::memory_order_acquire) + 2;  // sysmon, the template thread
-  for (const auto& c : sched.cpus) n += c->has_sentinel.load(std::memory_order_acquire) ? 1 : 0;
+  for (int i = 0, cpus = sched.ncpus.load(std::memory_order_acquire); i < cpus; ++i)
+    n += cpu_at(i).has_sentinel.load(std::memory_order_acquire) ? 1 : 0;
   return n;
 }
 
 bool all_asleep() {
   if (!sched.active.load(std::memory_order_acquire) || sched.main_done.load(std::memory_order_acquire)) return false;
-  const std::uint32_t times_busy = sched.gate.times_busy();
-  if (sched.gate.busy() != 0 || next_timer() != kNever || poll_waiters() != 0) return false;
+  const std::uint32_t times_busy = sched.busy.times();
+  if (sched.busy.now() != 0 || next_timer() != kNever || poll_waiters() != 0) return false;
   const std::uint64_t changes = sched.foreign_changes.load(std::memory_order_seq_cst);
   const int waiting = sched.nforeign_waiting.load(std::memory_order_seq_cst);
   if (threads_of_process() - own_threads() - sched.baseline_threads - waiting > 0) return false;
   if (sched.foreign_changes.load(std::memory_order_seq_cst) != changes) return false;  // counted while one moved
-  return !any_work() && next_timer() == kNever && sched.gate.times_busy() == times_busy;
+  return !any_work() && next_timer() == kNever && sched.busy.times() == times_busy;
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 namespace weft::rt {
 namespace {
 
+static_assert(kMaxPs == numa::kMostPs);
+
 [[noreturn]] void malformed(const char* name, std::string_view value, const char* form) {
   std::fprintf(stderr, "weft: %s=%.*s: expected %s\n", name, static_cast<int>(value.size()), value.data(), form);
   std::exit(2);
@@ -26,16 +28,18 @@ const char* variable(const char* name) {
   return value && *value ? value : nullptr;
 }
 
-int read_gomaxprocs(const run_options& options) {
-  constexpr const char* kForm = "a number of Ps from 1 to 1024";
-  int n = options.gomaxprocs;
-  if (n != 0) {
-    if (n < 0 || n > kMaxPs) malformed("run_options.gomaxprocs", std::to_string(n), kForm);
-    return n;
+numa::ps_wish read_gomaxprocs(const run_options& options) {
+  constexpr const char* kForm = "a number of Ps from 1 to 1024, or one for each node such as node0=6,node1=2";
+  const char* const text = options.gomaxprocs_on_nodes ? options.gomaxprocs_on_nodes : variable("GOMAXPROCS");
+  if (options.gomaxprocs != 0) {
+    if (options.gomaxprocs < 0 || options.gomaxprocs > kMaxPs)
+      malformed("run_options.gomaxprocs", std::to_string(options.gomaxprocs), kForm);
+    return {options.gomaxprocs, {}};
   }
-  const char* const text = variable("GOMAXPROCS");
-  if (text && (!parse(std::string_view(text), n) || n < 1 || n > kMaxPs)) malformed("GOMAXPROCS", text, kForm);
-  return n;
+  if (!text) return {};
+  const std::optional<numa::ps_wish> wish = numa::parse_wish(text);
+  if (!wish) malformed(options.gomaxprocs_on_nodes ? "run_options.gomaxprocs_on_nodes" : "GOMAXPROCS", text, kForm);
+  return *wish;
 }
 
 std::size_t read_stack_size(const run_options& options) {
@@ -61,7 +65,7 @@ assist read_tier(const run_options& options, bool& by_name) {
 }
 
 void read_debug(debug_settings& debug, bool& pin) {
-  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, separated by commas";
+  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
   const char* const value = variable("WEFT_DEBUG");
   if (!value) return;
   std::string_view left = value;
@@ -79,6 +83,9 @@ void read_debug(debug_settings& debug, bool& pin) {
       good = debug.chaos = parse(number, debug.chaos_seed);
     } else if (key == "maxthreads") {
       good = parse(number, debug.max_ms) && debug.max_ms >= 1 && debug.max_ms <= kMaxMs;
+    } else if (key == "kernelcosts") {
+      good = parse(number, flag) && (flag == 0 || flag == 1);
+      debug.kernel_costs = flag == 1;
     } else if (key == "pin") {
       good = parse(number, flag) && (flag == 0 || flag == 1);
       pin = pin && flag == 1;
@@ -115,7 +122,7 @@ std::size_t parse_stack_size(const std::string& text) {
 
 settings read_settings(const run_options& options) {
   settings result;
-  result.gomaxprocs = read_gomaxprocs(options);
+  result.ps = read_gomaxprocs(options);
   result.stack_size = read_stack_size(options);
   result.tier = read_tier(options, result.tier_by_name);
   result.pin = options.pin;

@@ -3,13 +3,16 @@
 // variable, the value and the form it must have, and exit status 2.
 #pragma once
 
+#include <string>
+
+#include "numa/wish.h"
 #include "runtime/scheduler.h"
 #include "weft/runtime.h"
 
 namespace weft::rt {
 
 struct settings {
-  int gomaxprocs = 0;          // 0: the default
+  numa::ps_wish ps;
   std::size_t stack_size = 0;  // 0: the defaults
   assist tier = assist::bpf;   // the most that is wanted
   bool tier_by_name = false;   // and not just "auto"

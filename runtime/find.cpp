@@ -8,15 +8,23 @@
 // queue (so it does not starve behind local work); runnext, then the local queue; the global queue, this P's share; the
 // poller; steal, as a spinning M; put the P into the idle set, look again, sleep.
 //
-// A thief makes four passes over all Ps, each from a random start in a random stride. It takes half of a ring; only on
-// the last pass does it run the due timers of others, and rob runnext and batch (runq.h) of a P that has not switched
-// goroutines while the thief watched it: a P that does switch will run them itself sooner than any thief. How long it
-// watches follows what came of it: robbing costs some 3 us (the heavy barrier), and was of use if the victim then went
-// on for kRobberyPaysNs with the goroutine that it was running. Each time that it was not, the thief watches twice as
-// long the next time, else half as long. A producer that fills a channel's buffer, then parks, is so left alone; one
-// that computes on is relieved at once.
+// A thief makes four passes over the Ps of its node: first those of its core, then those that share its cache, then the
+// others; within each of these from a random start in a random stride. It takes half of a ring; only on the last pass
+// does it run the due timers of others, and rob runnext and batch (runq.h) of a P that has not switched goroutines
+// while the thief watched it: a P that does switch will run them itself sooner than any thief. How long it watches
+// follows what came of it: robbing costs some 3 us (the heavy barrier), and was of use if the victim then went on for
+// kRobberyPaysNs with the goroutine that it was running. Each time that it was not, the thief watches twice as long the
+// next time, else half as long. A producer that fills a channel's buffer, then parks, is so left alone; one that
+// computes on is relieved at once.
+//
+// Work leaves its node only if no P idles there (an idle one will be woken for it), and if it has waited, under the
+// thief's eyes, for as long as running it far from its memory costs (distance_cost_ns(); ski rental again). So the
+// thief looks at the other nodes, the nearest first, each time that its own has nothing, and notes since when each has
+// had work; while some is in sight it goes on looking for longer than a spin usually lasts. What the distance is
+// thought to cost counts up to kLongestFarWaitNs: no work starves beside a node that idles.
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
@@ -31,7 +39,8 @@ constexpr int kStealPasses = 4;
 constexpr std::uint32_t kMinWatchNs = 400;  // several times what a goroutine needs that only answers a message
 constexpr std::uint32_t kMaxWatchNs = 25'600;
 constexpr std::uint64_t kRobberyPaysNs = 10'000;
-constexpr std::uint64_t kSpinNs = 10'000;  // below the price of sleeping and being woken again
+constexpr std::uint64_t kLongestFarWaitNs = 50'000;  // work may leave its node after that, however far and dear that is
+constexpr std::uint64_t kLongSpinNs = 2 * kLongestFarWaitNs;  // while such work is in sight
 constexpr int kPausesBetweenRounds = 16;
 
 // Whether pp switches goroutines while we look.
@@ -45,9 +54,21 @@ bool makes_progress(const p* pp, std::uint64_t watch_ns) {
   return false;
 }
 
+// Between nodes through a queue that nobody else sees: what is in pp's own may be stolen before it is adopted.
+g_queue::steal_result steal_half(p* pp, p* victim, g*& gp) {
+  if (victim->home == pp->home) return victim->runq.steal(pp->runq, gp);
+  g_queue loot;
+  const auto result = victim->runq.steal(loot, gp);
+  while (g* const more = loot.get().g) {
+    adopt(pp, more);
+    runqput(pp, more);
+  }
+  return result;
+}
+
 g* steal_from(p* pp, p* victim, bool last_pass) {
   g* gp = nullptr;
-  if (victim->runq.steal(pp->runq, gp) == g_queue::steal_result::stolen) {
+  if (steal_half(pp, victim, gp) == g_queue::steal_result::stolen) {
     pp->steals.add(1);
     return gp;
   }
@@ -65,12 +86,70 @@ g* steal_from(p* pp, p* victim, bool last_pass) {
   return gp;
 }
 
-g* steal_pass(p* pp, bool last_pass) {
-  const int n = sched.nps.load(std::memory_order_acquire);
-  for (steal_order order(n, pp->random); !order.done(); order.next()) {
-    p* const victim = sched.allp[static_cast<std::size_t>(order.position())].load(std::memory_order_acquire);
+g* steal_on(p* pp, const cpu& c, bool last_pass) {
+  const int n = c.nps.load(std::memory_order_acquire);
+  const int first = n > 1 ? static_cast<int>(pp->random.below(static_cast<std::uint32_t>(n))) : 0;
+  for (int i = 0; i < n; ++i) {
+    p* const victim = c.ps[static_cast<std::size_t>((first + i) % n)].load(std::memory_order_acquire);
     if (victim == pp) continue;
     if (g* gp = steal_from(pp, victim, last_pass)) return gp;
+  }
+  return nullptr;
+}
+
+// From the Ps of the CPUs in a part of the map's row, but for a part of that.
+g* steal_in(p* pp, const machine_map& map, numa::range part, numa::range but, bool last_pass) {
+  if (part.size() == 0) return nullptr;
+  for (steal_order order(part.size(), pp->random); !order.done(); order.next()) {
+    const int place = part.begin + order.position();
+    if (place >= but.begin && place < but.end) continue;
+    if (g* gp = steal_on(pp, *map.row[static_cast<std::size_t>(place)], last_pass)) return gp;
+  }
+  return nullptr;
+}
+
+g* steal_pass(p* pp, const machine_map& map, bool last_pass) {
+  const numa::view v = map.view_from(*pp->c);
+  if (g* gp = steal_in(pp, map, v.core, {0, 0}, last_pass)) return gp;
+  if (g* gp = steal_in(pp, map, v.cache, v.core, last_pass)) return gp;
+  if (g* gp = steal_in(pp, map, v.node, v.cache, last_pass)) return gp;
+  for (const cpu* const c : map.former)
+    if (g* gp = steal_on(pp, *c, last_pass)) return gp;
+  return nullptr;
+}
+
+// Since when other nodes have had work that nobody there does.
+struct far_work {
+  std::array<std::int64_t, kMaxNodes> since{};  // nanotime(); 0: it has none
+  bool awaited = false;                         // some of it may be taken soon
+};
+
+// Whether a thief of `home` may take what waits there.
+bool may_fetch(const node& home, const machine_map::neighbour& other, std::int64_t now_ns, far_work& seen) {
+  std::int64_t& since = seen.since[static_cast<std::size_t>(other.there->index)];
+  if (other.there->gate.nidle() > 0 || !has_work(*other.there, now_ns)) {
+    since = 0;
+    return false;
+  }
+  if (since == 0) since = now_ns;
+  const std::uint64_t cost = numa::distance_cost_ns(other.distance, home.costs->handoff.ns());
+  const bool ripe = static_cast<std::uint64_t>(now_ns - since) >= std::min(cost, kLongestFarWaitNs);
+  seen.awaited |= !ripe;
+  return ripe;
+}
+
+[[gnu::noinline]] g* fetch_far_work(p* pp, const machine_map& map, far_work& seen) {
+  seen.awaited = false;
+  const std::int64_t now_ns = nanotime();
+  for (const machine_map::neighbour& other : map.others(*pp->home)) {
+    if (!may_fetch(*pp->home, other, now_ns, seen)) continue;
+    g* gp = globrunqget(pp, *other.there, INT32_MAX);
+    for (int pass = 0; pass < kStealPasses && !gp; ++pass)
+      gp = steal_in(pp, map, other.cpus, {0, 0}, pass == kStealPasses - 1);
+    if (!gp) continue;
+    pp->far_steals.add(1);
+    adopt(pp, gp);
+    return gp;
   }
   return nullptr;
 }
@@ -89,42 +168,69 @@ bool may_spin(m* mp) {
   if (mp->spinning) return true;
   // There is nobody to steal from, and what comes to a file wakes it in the poller as soon as it would be seen here.
   if (sched.nps.load(std::memory_order_relaxed) == 1 && netpoll.active()) return false;
-  // At most half of the busy Ps have Ms that spin.
-  const int busy = sched.gomaxprocs.load(std::memory_order_relaxed) - sched.gate.nidle();
-  if (2 * sched.gate.nspinning() >= busy) return false;
+  // At most half of the node's busy Ps have Ms that spin.
+  node& home = *mp->held->home;
+  const int busy = home.ps.load(std::memory_order_relaxed) - home.gate.nidle();
+  if (2 * home.gate.nspinning() >= busy) return false;
   mp->spinning = true;
-  sched.gate.begin_spinning();
+  home.gate.begin_spinning();
   return true;
 }
 
-g* spin(m* mp) {
+struct search {
+  std::uint64_t patience_ns;
+  std::uint64_t start = cputicks();
+  int rounds = 0;
+  far_work far{};
+
+  std::uint64_t waited_ns() const { return ticks_to_ns(cputicks() - start); }
+  bool over() const { return waited_ns() >= (far.awaited ? kLongSpinNs : patience_ns); }
+};
+
+g* due_timers_work(p* pp) {
+  if (pp->timers.first_when() == kNever && foreign_heap.first_when() == kNever) return nullptr;
+  const std::int64_t now = nanotime();
+  run_timers(pp->timers, now);
+  run_timers(foreign_heap, now);
+  return pp->runq.get().g;
+}
+
+g* look_everywhere(m* mp, search& s) {
   p* const pp = mp->held;
   const bool alone = sched.nps.load(std::memory_order_relaxed) == 1;
-  const std::uint64_t start = cputicks();
-  for (;;) {
+  const machine_map& map = machine();
+  const bool one_node = map.near.nodes().size() == 1;
+  for (;; ++s.rounds) {
     judge_robbery(pp);
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
-      if (g* gp = steal_pass(pp, pass == kStealPasses - 1)) return gp;
-    if (g* gp = globrunqget(pp, INT32_MAX)) return gp;
-    if (netpoll.active())
-      if (g* gp = netpoll.work(pp)) return gp;
-    if (pp->timers.first_when() != kNever || foreign_heap.first_when() != kNever) {
-      const std::int64_t now = nanotime();
-      run_timers(pp->timers, now);
-      run_timers(foreign_heap, now);
-      if (const auto own = pp->runq.get(); own.g) return own.g;
-    }
-    if (surplus(pp) || left_behind(mp->run) || ticks_to_ns(cputicks() - start) >= kSpinNs) return nullptr;
+      if (g* gp = steal_pass(pp, map, pass == kStealPasses - 1)) return gp;
+    if (g* gp = globrunqget(pp, *pp->home, INT32_MAX)) return gp;
+    if (g* gp = netpoll.active() ? netpoll.work(pp) : nullptr) return gp;
+    if (g* gp = due_timers_work(pp)) return gp;
+    if (!one_node)
+      if (g* gp = fetch_far_work(pp, map, s.far)) return gp;
+    if (surplus(pp) || left_behind(mp->run) || s.over()) return nullptr;
     for (int i = 0; i < kPausesBetweenRounds; ++i) cpu_relax();
   }
+}
+
+// One round at least, and then for as long as it pays: sleeping and being woken again is what it may save.
+g* spin(m* mp) {
+  node_costs& costs = *mp->c->costs;
+  search s{.patience_ns = costs.idle.next_wait()};
+  g* const gp = look_everywhere(mp, s);
+  const bool waited = s.rounds != 0 || (!gp && s.patience_ns != 0);
+  if (waited) costs.learn_from_spin(gp != nullptr, s.waited_ns());
+  return gp;
 }
 
 // Found work: if this M was the last that span, another takes over (and finds the next piece, or nothing).
 void stop_spinning(m* mp) {
   if (!mp->spinning) return;
   mp->spinning = mp->woken_to_spin = false;
-  if (sched.wake_backoff.load(std::memory_order_relaxed) != 0) sched.wake_backoff.store(0, std::memory_order_relaxed);
-  sched.gate.end_spinning();
+  node& home = *mp->held->home;
+  if (home.wake_backoff.load(std::memory_order_relaxed) != 0) home.wake_backoff.store(0, std::memory_order_relaxed);
+  home.gate.end_spinning();
   wakep(mp->held);
 }
 
@@ -132,7 +238,7 @@ void stop_spinning(m* mp) {
 g* local_work(m* mp, bool fair, bool used_up, bool& inherits) {
   p* const pp = mp->held;
   if (fair)
-    if (g* gp = globrunqget(pp, 1)) return gp;
+    if (g* gp = globrunqget(pp, *pp->home, 1)) return gp;
   auto next = pp->runq.get();
   if (next.inherits && used_up) {
     runqput(pp, next.g);
@@ -140,7 +246,7 @@ g* local_work(m* mp, bool fair, bool used_up, bool& inherits) {
   }
   inherits = next.inherits;
   if (next.g) return next.g;
-  return globrunqget(pp, INT32_MAX);
+  return globrunqget(pp, *pp->home, INT32_MAX);
 }
 
 // Puts the P into the idle set and sleeps, or goes on with it, spinning, if there is work after all.
@@ -151,9 +257,9 @@ void go_idle(m* mp) {
   if (retire_p(pp, spinning)) {
     acquirep(mp, pp);
     mp->spinning = true;
-    sched.gate.begin_spinning();
+    pp->home->gate.begin_spinning();
   } else if (spinning && mp->woken_to_spin) {
-    note_fruitless_wake();
+    note_fruitless_wake(*pp->home);
   }
 }
 
@@ -216,11 +322,18 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
     }
     p* const pp = mp->held;
     const bool allowance_used = pp->switches_left.load(std::memory_order_relaxed) <= 0;
-    if (allowance_used) renew_allowance(pp);
+    if (allowance_used) {
+      renew_allowance(pp);
+      if (!is_on(*mp->c)) mp->pinned.store(come_home(mp->c->number), std::memory_order_relaxed);
+    }
     const bool used_up = pp->preempt.load(std::memory_order_relaxed);
     if (used_up) pp->preempt.store(false, std::memory_order_relaxed);
     if (left_behind(mp->run)) continue;
-    if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+    if (sched.strays.load(std::memory_order_relaxed)) [[unlikely]] {
+      stop_strays_at(pp, nanotime());
+      look_by(pp, pp->strays_next);
+    }
+    if (allowance_used && sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
     inherits = false;
     if (mp->next_g) {
       gp = mp->next_g;

@@ -79,9 +79,10 @@ void take_event(const foreign_thread& t) {
 }
 
 void foreign_park(g* gp) {
+  if (is_forked_child()) end_forked_child();
   sched.nforeign_waiting.fetch_add(1, std::memory_order_seq_cst);
   sched.foreign_changes.fetch_add(1, std::memory_order_seq_cst);
-  if (sched.gate.busy() == 0) check_dead();
+  if (sched.busy.now() == 0) check_dead();
   foreign_thread& self = of(gp);
   enlist(self);
   while (self.wake.wait(foreign_heap.first_when()) != kReady) {

@@ -19,21 +19,26 @@ void futex_wake(std::atomic<std::uint32_t>& word, int count = 1);
 /// The sleeper may sleep elsewhere than here, in poll(2) say: between begin_elsewhere() and end_elsewhere() the one who
 /// posts first is told that it has to wake it there. One that sleeps there, or in wait_claimable(), can be claimed:
 /// then it comes back only with what the claimer posts.
-class note {
+///
+/// Word: an atomic that futex_wait() and futex_wake() know; the model checker has one of its own.
+template <class Word>
+class basic_note {
+  using value_type = typename Word::value_type;
+
  public:
   static constexpr std::uint32_t kNothing = 0;
-  /// Forgets what was posted.
-  void drop() { word_.store(kNothing, std::memory_order_relaxed); }
+  /// Forgets what was posted, and returns it.
+  std::uint32_t take() { return word_.exchange(kNothing, std::memory_order_acquire); }
   /// Returns what was posted (and clears it), or kNothing at the deadline.
   std::uint32_t wait(std::int64_t deadline = kNever) {
     for (;;) {
-      if (const std::uint32_t value = word_.exchange(kNothing, std::memory_order_acquire)) return value;
-      if (!futex_wait(word_, kNothing, deadline)) return word_.exchange(kNothing, std::memory_order_acquire);
+      if (const std::uint32_t value = take()) return value;
+      if (!futex_wait(word_, kNothing, deadline)) return take();
     }
   }
   /// Wakes the sleeper with `value`; release: what was written before is visible to it. True: it sleeps elsewhere.
   bool post(std::uint32_t value) {
-    const std::uint32_t before = word_.exchange(value, std::memory_order_acq_rel);
+    const value_type before = word_.exchange(value, std::memory_order_acq_rel);
     if (before == kElsewhere) return true;
     futex_wake(word_);
     return before == kClaimedElsewhere;
@@ -41,14 +46,14 @@ class note {
   /// Posts only if nothing has been posted yet.
   bool post_if_empty(std::uint32_t value) {
     // Begins with the exchange, not with a load, which could come before what the caller has just written.
-    for (std::uint32_t before = kNothing;;) {
-      const std::uint32_t expected = before;
+    for (value_type before = kNothing;;) {
+      const value_type expected = before;
       if (word_.compare_exchange_strong(before, value, std::memory_order_acq_rel, std::memory_order_relaxed)) {
         if (expected == kElsewhere) return true;
         futex_wake(word_);
         return false;
       }
-      if (before != kNothing && before != kElsewhere && before != kWatching) return false;
+      if (before != 0 && before != kElsewhere && before != kWatching) return false;
     }
   }
 
@@ -67,25 +72,27 @@ class note {
   bool claim() { return exchange(kElsewhere, kClaimedElsewhere) || exchange(kWatching, kClaimedHere); }
 
  private:
-  static constexpr std::uint32_t kElsewhere = 0xffffffff, kClaimedElsewhere = 0xfffffffe;
-  static constexpr std::uint32_t kWatching = 0xfffffffd, kClaimedHere = 0xfffffffc;
+  // Nobody posts these.
+  static constexpr value_type kElsewhere = 0x7fffffff, kClaimedElsewhere = 0x7ffffffe;
+  static constexpr value_type kWatching = 0x7ffffffd, kClaimedHere = 0x7ffffffc;
 
-  bool exchange(std::uint32_t before, std::uint32_t after) {
+  bool exchange(value_type before, value_type after) {
     return word_.compare_exchange_strong(before, after, std::memory_order_acq_rel, std::memory_order_relaxed);
   }
-  std::uint32_t end(std::uint32_t how) {
-    std::uint32_t value = word_.load(std::memory_order_relaxed);
+  std::uint32_t end(value_type how) {
+    value_type value = word_.load(std::memory_order_relaxed);
     for (;;) {
       if (value == kClaimedElsewhere || value == kClaimedHere) {
         futex_wait(word_, value);
         value = word_.load(std::memory_order_relaxed);
       } else if (word_.compare_exchange_weak(value, kNothing, std::memory_order_acquire, std::memory_order_relaxed)) {
-        return value == how ? kNothing : value;
+        return value == how ? kNothing : static_cast<std::uint32_t>(value);
       }
     }
   }
 
-  std::atomic<std::uint32_t> word_{kNothing};
+  Word word_{kNothing};
 };
+using note = basic_note<std::atomic<std::uint32_t>>;
 
 }  // namespace weft::rt

@@ -59,7 +59,8 @@ struct alignas(64) goroutine {
   bool is_main = false;
   std::uint16_t ready_weight = 0;  // what the sample counts for
   void* eh_caught = nullptr;       // the C++ runtime's exception globals, while it does not run
-  std::uint32_t eh_uncaught = 0;
+  std::uint16_t eh_uncaught = 0;
+  std::uint16_t home = 0;                // the node (its index) on which it ran last, or is to start
   std::uint32_t run = 0;                 // the number of the run() it belongs to
   std::atomic<rt::m*> lockedm{nullptr};  // lock_os_thread(), or preempted on it; written by who runs it, read by dumps
   // What starting and ending touch.
@@ -71,7 +72,8 @@ struct alignas(64) goroutine {
   std::uintptr_t creator_pc = 0;
   std::uint64_t creator_id = 0;
   void* locals = nullptr;                   // goroutine_local values
-  std::size_t stack_size = 0;               // wanted; 0: the default
+  std::uint32_t stack_size = 0;             // wanted; 0: the default
+  std::uint16_t store = 0;                  // the node (its index) whose free list it belongs to
   std::atomic<std::int64_t> wait_since{0};  // coarse nanotime() (see sched.coarse_now) when it last parked
   alignas(16) std::array<std::byte, rt::kInlineClosure - 16> inline_closure;
 };

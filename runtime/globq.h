@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The global run queue's storage: a ring of pointers that grows. Under sched.lock.
+// A global run queue's storage: a ring of pointers that grows. Under its node's lock.
 //
 // Not a list through the Gs, as Go's: who takes a hundred from a queue of a million would wait for memory a hundred
 // times, one miss after the other (a third of the time of starting a million goroutines went there). Pointers in a row

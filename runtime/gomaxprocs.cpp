@@ -1,61 +1,103 @@
 // SPDX-License-Identifier: Apache-2.0
-// The number of Ps, and changing it while everything runs. Go: procresize, without stopping the world.
+// The number of Ps on each node, and changing it while everything runs. Go: procresize, without stopping the world.
 //
-// Ps are numbered; those below GOMAXPROCS may run. More: new Ps (or surplus ones, again) go into the idle set. Fewer: a
-// surplus P is asked to pass through the scheduler, where its M moves what the P has to the global queue and the P of
-// number 0, and lets go of it; one whose M is away in a blocking call is taken. Surplus Ps sit on the bench, not in the
-// idle set, where they would look like Ps that could be woken. Thieves and timers look at all Ps that there ever were,
-// so nothing is lost on the way.
+// What is wished for (a number, one for each node, or nothing: the default) and what the machine offers make a plan: a
+// list of CPUs, one entry for each P. A P is bound to its CPU for ever; a CPU has as many wanted Ps as entries, the
+// others it has had are surplus. So nothing but a P's `wanted` changes, whether GOMAXPROCS does, or the machine.
+//
+// More: new Ps (or surplus ones, again) go into the idle set of their node. Fewer: a surplus P is asked to pass through
+// the scheduler, where its M moves what the P has to the global queue and to a P that is wanted, and lets go of it; one
+// whose M is away in a blocking call is taken. Surplus Ps sit on the bench, not in the idle set, where they would look
+// like Ps that could be woken. Thieves and timers look at all Ps that there ever were, so nothing is lost on the way.
+#include "runtime/gomaxprocs.h"
+
+#include <algorithm>
+#include <cstdio>
+
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/park.h"
 #include "weft/time.h"
 
 namespace weft::rt {
+
+p::p(int number, cpu& bound_to, std::uint64_t seed)
+    : id(number),
+      c(&bound_to),
+      home(bound_to.home),
+      home_index(static_cast<std::uint16_t>(home->index)),
+      random(seed),
+      timers(heap_of_p(number)) {}
+
 namespace {
 
 std::atomic<std::uint64_t> seeds{0x5eed};
 
-p* new_p(int id) {
-  cpu& c = *sched.cpus[static_cast<std::size_t>(id) % sched.cpus.size()];
+core_lock& changing = *new core_lock;
+numa::ps_wish wished;  // guarded by `changing`
+
+p* new_p(cpu& c) {
+  const int id = sched.nps.load(std::memory_order_relaxed);
+  if (id == kMaxPs) return nullptr;
   const std::uint64_t seed = sched.debug.chaos ? sched.debug.chaos_seed + static_cast<std::uint64_t>(id)
                                                : seeds.fetch_add(1, std::memory_order_relaxed) ^ cputicks();
-  auto* const pp = new p(id, &c, c.node, seed);
+  if (id == 1) p_at(0)->runq.set_shared();
+  auto* const pp = new p(id, c, seed);
   if (sched.debug.chaos) pp->switches_left.store(1, std::memory_order_relaxed);
+  pp->benched.store(true, std::memory_order_relaxed);
   sched.allp[static_cast<std::size_t>(id)].store(pp, std::memory_order_release);
   const int n = c.nps.load(std::memory_order_relaxed);
   c.ps[static_cast<std::size_t>(n)].store(pp, std::memory_order_release);
   c.nps.store(n + 1, std::memory_order_release);
+  sched.nps.store(id + 1, std::memory_order_release);
   return pp;
 }
 
-bool surplus_still_runs(int n) {
-  const int nps = sched.nps.load(std::memory_order_acquire);
-  for (int i = n; i < nps; ++i) {
-    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
+// The Ps of the plan: each CPU's first ones, made where there are not enough. There may be too many CPUs, over time:
+// then some get none.
+std::vector<p*> ps_of(const std::vector<cpu*>& plan) {
+  std::vector<int> taken(static_cast<std::size_t>(sched.ncpus.load(std::memory_order_relaxed)));
+  std::vector<p*> ps;
+  for (cpu* const c : plan) {
+    const int nth = taken[static_cast<std::size_t>(c->index)]++;
+    const bool there = nth < c->nps.load(std::memory_order_relaxed);
+    p* const pp = there ? c->ps[static_cast<std::size_t>(nth)].load(std::memory_order_relaxed) : new_p(*c);
+    if (pp) ps.push_back(pp);
+  }
+  return ps;
+}
+
+void want(const std::vector<p*>& ps) {
+  std::vector<bool> wanted(static_cast<std::size_t>(sched.nps.load(std::memory_order_relaxed)));
+  std::vector<int> on_node(static_cast<std::size_t>(sched.nnodes.load(std::memory_order_relaxed)));
+  for (const p* pp : ps) {
+    wanted[static_cast<std::size_t>(pp->id)] = true;
+    ++on_node[pp->home_index];
+  }
+  for (std::size_t i = 0; i < on_node.size(); ++i)
+    node_at(static_cast<int>(i)).ps.store(on_node[i], std::memory_order_relaxed);
+  sched.gomaxprocs.store(static_cast<int>(ps.size()), std::memory_order_relaxed);
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    p_at(static_cast<int>(i))->wanted.store(wanted[i], std::memory_order_seq_cst);
+  full_fence();  // pairs with the one in put_away()
+}
+
+bool surplus_still_runs() {
+  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i) {
+    const p* const pp = p_at(i);
+    if (!surplus(pp)) continue;
     const m* const owner = pp->owner.load(std::memory_order_acquire);
     if (owner && !owner->lockedg) return true;
   }
   return false;
 }
 
-// Whether one still has to.
-bool ask_surplus_to_stop(int n) {
-  const int nps = sched.nps.load(std::memory_order_acquire);
-  for (int i = n; i < nps; ++i) {
-    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire);
-    pp->preempt.store(true, std::memory_order_relaxed);
-    if (take_p_in_call(pp, false) && retire_p_for_good(pp)) startm(pp, false);
-  }
-  return surplus_still_runs(n);
-}
-
 // Asks the surplus Ps to stop and waits for that, but no longer than a time slice: a goroutine that calls nothing
 // cannot be stopped.
-void stop_surplus(caller& who, int n) {
+void stop_surplus(caller& who) {
   const std::int64_t until = nanotime() + kForcePreemptNs;
   for (;;) {
-    if (const visit inside; !inside.welcome || !ask_surplus_to_stop(n) || nanotime() >= until) return;
+    if (const visit inside; !inside.welcome || !ask_surplus_to_stop() || nanotime() >= until) return;
     who.mp = yield_m(who.mp, who.gp);
   }
 }
@@ -85,31 +127,77 @@ void hand_down_timers(p* pp) {
 
 }  // namespace
 
-void start_ps(int n) {
-  int have = sched.nps.load(std::memory_order_relaxed);
-  if (have == 1 && n > 1) sched.allp[0].load(std::memory_order_relaxed)->runq.set_shared();
-  for (; have < n; ++have) {
-    p* const pp = new_p(have);
-    if (n == 1) pp->runq.set_exclusive();
-    pp->benched.store(true, std::memory_order_relaxed);
-    sched.nps.store(have + 1, std::memory_order_release);
-  }
-  sched.gomaxprocs.store(n, std::memory_order_seq_cst);
-  full_fence();  // pairs with the one in put_away()
-  for (int i = 0; i < n; ++i) {
-    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_relaxed);
+void start_ps(const std::vector<cpu*>& plan) {
+  const std::vector<p*> ps = ps_of(plan);
+  if (sched.nps.load(std::memory_order_relaxed) == 1) p_at(0)->runq.set_exclusive();
+  want(ps);
+  for (p* const pp : ps) {
     if (!pp->benched.exchange(false, std::memory_order_seq_cst)) continue;
-    sched.gate.begin_busy();
-    sched.gate.retire(i, false);
-    sched.gate.settle();  // not the last: this goroutine runs, or the run() has yet to begin
+    sched.busy.begin();
+    pp->home->gate.retire(pp->id, false);
+    sched.busy.settle();  // not the last: this goroutine runs, or the run() has yet to begin
   }
-  for (int i = n; i < have; ++i) {
-    if (!sched.gate.take_idle(i)) continue;
-    p* const pp = sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_relaxed);
+  for (int i = 0, n = sched.nps.load(std::memory_order_relaxed); i < n; ++i) {
+    p* const pp = p_at(i);
+    if (!surplus(pp) || !pp->home->gate.take_idle(i)) continue;
     drain(pp);
     pp->benched.store(true, std::memory_order_seq_cst);
-    sched.gate.settle();
+    poke_watcher(next_timer());
+    sched.busy.settle();
   }
+}
+
+namespace {
+
+// Under `changing`.
+void plan_ps() {
+  const numa::topology& here = machine().machine;
+  std::vector<cpu*> plan;
+  for (int number : numa::cpus_for(here, numa::placement_of(wished, here))) plan.push_back(cpu_numbered(number));
+  start_ps(plan);
+}
+
+}  // namespace
+
+void place_ps(const numa::ps_wish& wish) {
+  lock_guard hold(changing);
+  wished = wish;
+  plan_ps();
+}
+
+// The other nodes keep what they have. False: there would be no P left, or the node has no CPUs.
+bool place_ps_on(int node, int n) {
+  lock_guard hold(changing);
+  numa::placement all = numa::spread(machine().machine, 0);
+  bool there = false;
+  for (numa::node_ps& each : all) {
+    there |= each.node == node;
+    each.ps = each.node == node ? n : gomaxprocs_on_node(each.node);
+  }
+  if (const int sum = numa::count_ps(all); !there || sum == 0 || sum > kMaxPs) return false;
+  wished = {0, all};
+  plan_ps();
+  return true;
+}
+
+void follow_machine(const numa::topology& seen) {
+  lock_guard hold(changing);
+  for (const numa::node_ps& wanted : wished.on_nodes)
+    if (wanted.ps > 0 && gomaxprocs_on_node(wanted.node) > 0 && !numa::has_cpus(seen, wanted.node))
+      std::fprintf(stderr, "weft: node %d has no CPUs for us any more: its %d Ps are gone\n", wanted.node, wanted.ps);
+  use_machine(seen, sched.pinned);
+  plan_ps();
+  ask_surplus_to_stop();
+}
+
+bool ask_surplus_to_stop() {
+  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i) {
+    p* const pp = p_at(i);
+    if (!surplus(pp)) continue;
+    pp->preempt.store(true, std::memory_order_relaxed);
+    if (take_p_in_call(pp, false) && retire_p_for_good(pp)) startm(pp, false);
+  }
+  return surplus_still_runs();
 }
 
 void delete_p(p* pp) {
@@ -126,14 +214,28 @@ void delete_ps() {
     if (still_held(pp)) continue;  // its M deletes it
     delete_p(pp);
   }
-  for (const auto& c : sched.cpus) c->nps.store(0, std::memory_order_relaxed);
+  for (int i = 0, cpus = sched.ncpus.load(std::memory_order_relaxed); i < cpus; ++i)
+    cpu_at(i).nps.store(0, std::memory_order_relaxed);
   end_timers(foreign_heap);
   poke_foreign_sleepers();
 }
 
+// A wanted P, of the same node if there is one.
+p* heir_of(const p* pp) {
+  p* heir = nullptr;
+  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i) {
+    p* const other = p_at(i);
+    if (surplus(other) || other == pp) continue;
+    if (other->home == pp->home) return other;
+    if (!heir) heir = other;
+  }
+  return heir;
+}
+
 void drain(p* pp) {
   while (g* gp = pp->runq.get().g) globrunqput(gp);
-  p* const heir = sched.allp[0].load(std::memory_order_relaxed);
+  p* const heir = heir_of(pp);
+  if (!heir) return;  // it is wanted again by now
   {
     lock_guard from(pp->timers.lock);
     lock_guard to(heir->timers.lock);
@@ -145,7 +247,7 @@ void retire_surplus(m* mp) {
   p* const pp = releasep(mp);
   if (mp->spinning) {
     mp->spinning = false;
-    sched.gate.end_spinning();
+    pp->home->gate.end_spinning();
   }
   if (g* gp = mp->next_g) {
     mp->next_g = nullptr;
@@ -164,18 +266,34 @@ int gomaxprocs() { return rt::sched.gomaxprocs.load(std::memory_order_relaxed); 
 int gomaxprocs(int n) {
   using namespace rt;
   entry who;
-  static core_lock changing;
   const int before = sched.gomaxprocs.load(std::memory_order_relaxed);
   if (n < 1 || !sched.active.load(std::memory_order_acquire)) return before;
-  n = std::min(n, kMaxPs);
   {
     const visit inside;
     if (!inside.welcome) return before;
-    lock_guard hold(changing);
-    start_ps(n);
+    place_ps({std::min(n, kMaxPs), {}});
   }
-  if (n < before && who.mp) stop_surplus(who, n);
-  wakep_foreign();
+  if (who.mp) stop_surplus(who);
+  wakep_everywhere();
+  return before;
+}
+
+int gomaxprocs_on_node(int node) {
+  const rt::node* const known = rt::node_numbered(node);
+  return known ? known->ps.load(std::memory_order_relaxed) : 0;
+}
+
+int gomaxprocs_on_node(int node, int n) {
+  using namespace rt;
+  entry who;
+  const int before = gomaxprocs_on_node(node);
+  if (n < 0 || !sched.active.load(std::memory_order_acquire)) return before;
+  {
+    const visit inside;
+    if (!inside.welcome || !place_ps_on(node, n)) return before;
+  }
+  if (who.mp) stop_surplus(who);
+  wakep_everywhere();
   return before;
 }
 

@@ -3,7 +3,7 @@
 // functions of these names, and retake. The protocol between the two sides is in claim.h.
 //
 // entersyscall() announces: from then on the P can be taken, and is as soon as somebody sees that the M really sleeps:
-//   the sentinel of the CPU, which runs the moment that the M does not (sentinel.cpp);
+//   the sentinel of the CPU, which runs the moment that the M does not, and wakes an idle M to take it (sentinel.cpp);
 //   another M of the CPU that comes back from its own call (take_p_on_cpu): it runs, so the one that is away does not;
 //   sysmon, which polls (tier off), or makes up for a sentinel that others starve.
 // A call that does not block costs a few plain stores and loads.
@@ -23,8 +23,8 @@ std::atomic<std::uint32_t> next_token{0};
 
 // A P for an M that has come back without its own; null: none.
 p* find_p(m* mp, p* old) {
-  if (old && !surplus(old) && old->c == mp->c && sched.gate.take_idle(old->id)) {
-    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) wake_sysmon();
+  if (old && !surplus(old) && old->c == mp->c && old->home->gate.take_idle(old->id)) {
+    if (sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
     return old;
   }
   return mp->pinned.load(std::memory_order_relaxed) ? take_p_on_cpu(*mp->c) : nullptr;
@@ -35,7 +35,7 @@ p* acquire_again(m* mp, p* old) {
   const visit inside;
   p* const pp = inside.welcome ? find_p(mp, old) : nullptr;
   if (!pp) return nullptr;
-  sched.gate.settle();  // this M no longer counts as blocked; its P counts as busy
+  sched.busy.settle();  // this M no longer counts as blocked; its P counts as busy
   acquirep(mp, pp);
   return pp;
 }
@@ -64,18 +64,20 @@ bool belongs_to(const m* mp, const cpu& c) {
 }  // namespace
 
 m* regain_p(m* mp) {
+  if (is_forked_child()) end_forked_child();
   const int saved_errno = errno;
   g* const gp = mp->curg;
-  const std::uint64_t blocked = ticks_to_ns(cputicks() - mp->blocked_ticks.load(std::memory_order_relaxed));
+  const std::uint64_t since = mp->blocked_ticks.load(std::memory_order_relaxed);
+  const std::uint64_t blocked = since != 0 ? ticks_to_ns(cputicks() - since) : 0;
   p* const old = mp->held;
   mp->held = nullptr;
   node_costs& costs = *mp->c->costs;
-  if (blocked < costs.switch_ns()) costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
-  no_stray(mp);
+  if (since != 0 && blocked < costs.switch_ns())
+    costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
   if (p* const pp = acquire_again(mp, old)) {
     full_fence();  // pairs with the heavy barrier in stop_ms(): it sees the owner, or we see the run's end
     if (!left_behind(mp->run)) {
-      pp->blocked.record(blocked);
+      if (since != 0) pp->blocked.record(blocked);
       if (pp->handoff_ticks.exchange(0, std::memory_order_relaxed) != 0) pp->handoffs.add(1);  // from another M
       set_errno(saved_errno);
       return mp;
@@ -85,21 +87,21 @@ m* regain_p(m* mp) {
   gp->cause = ready_cause::requeued;
   mp->after = left_behind(mp->run) ? after_switch::nothing : after_switch::requeue_blocked;
   mp = switch_to(mp, gp, &mp->g0);
-  mp->held->blocked.record(blocked);
+  if (since != 0) mp->held->blocked.record(blocked);
   set_errno(saved_errno);
   return mp;
 }
 
-bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
-  sched.gate.begin_busy();  // the M counts as blocked, before it can come back
+bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
+  sched.busy.begin();  // the M counts as blocked, before it can come back
   const std::uint64_t now = cputicks();
-  victim->blocked_ticks.store(now, std::memory_order_relaxed);
+  victim->blocked_ticks.store(why == loss::blocked ? now : 0, std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const auto shares_cpu = [&] { return same_cpu && is_on(*pp->c) && belongs_to(victim, *pp->c); };
   // What is asked of pp may be about an M that has another one by now.
   const auto still = [&] { return victim->left_with.load(std::memory_order_relaxed) == pp; };
   if (victim->claim.take(seen, token, shares_cpu, still) != p_claim<>::result::taken) {
-    sched.gate.settle();  // its P is busy, so this was not the last
+    if (sched.busy.settle()) check_dead();  // the M may have come in, and gone to sleep, meanwhile
     return false;
   }
   pp->owner.store(nullptr, std::memory_order_release);
@@ -108,11 +110,28 @@ bool take_p(p* pp, m* victim, whereabouts seen, bool same_cpu) {
   return true;
 }
 
+bool carry_out(const take_order& o) {
+  const bool taken = o.seen.at == place::call ? take_p(o.wanted, o.victim, o.seen, loss::blocked, true)
+                                              : take_p_in_user_code(o.wanted, o.victim, o.seen, loss::blocked, true);
+  if (taken) o.wanted->handoff_ticks.store(o.ticks, std::memory_order_relaxed);
+  return taken;
+}
+
+bool take_as_told(m* mp) {
+  const visit inside;
+  p* const pp = mp->order.wanted;
+  if (!inside.welcome || !carry_out(mp->order)) return false;
+  const bool own_work = surplus(pp) || !pp->runq.empty() || pp->home->global_size.load(std::memory_order_acquire) != 0;
+  if (!own_work && !any_work(*pp->home) && !retire_p(pp, false)) return false;
+  acquirep(mp, pp);
+  return true;
+}
+
 bool take_p_in_call(p* pp, bool same_cpu) {
   m* const victim = pp->owner.load(std::memory_order_acquire);
   if (!victim) return false;
   const whereabouts seen = victim->claim.look();
-  return seen.at == place::call && take_p(pp, victim, seen, same_cpu);
+  return seen.at == place::call && take_p(pp, victim, seen, loss::blocked, same_cpu);
 }
 
 p* take_p_on_cpu(cpu& c) {

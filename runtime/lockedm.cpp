@@ -20,25 +20,17 @@ void stop_lockedm(m* mp) {
   mp->next_g = mp->lockedg;
 }
 
-namespace {
-
-void give_to_locked(g* gp, p* pp) {
-  m* const locked = gp->lockedm.load(std::memory_order_relaxed);
+// An M that is parked in mid-code goes on when its run() ends, and frees itself: not while we look at it, and what its
+// goroutine says by then is not to be relied on.
+void start_lockedm(m* mp, m* locked) {
+  p* const pp = releasep(mp);
+  lock_guard hold(sched.ending_lock);
+  if (left_behind(mp->run)) return;
   if (locked->c != pp->c) {
-    locked->pinned.store(pin_thread(locked->tid, *pp->c), std::memory_order_relaxed);
+    locked->pinned.store(pin_thread(locked->tid, pp->c->number), std::memory_order_relaxed);
     locked->c = pp->c;
   }
   give_p(locked, pp, false);
-}
-
-}  // namespace
-
-// An M that is parked in mid-code may go on when its run() ends, and free itself: not while we look at it.
-void start_lockedm(m* mp, g* gp) {
-  p* const pp = releasep(mp);
-  if (gp->status.load(std::memory_order_relaxed) != g_status::preempted) return give_to_locked(gp, pp);
-  lock_guard hold(sched.ending_lock);
-  if (!left_behind(mp->run)) give_to_locked(gp, pp);
 }
 
 }  // namespace weft::rt
@@ -46,7 +38,7 @@ void start_lockedm(m* mp, g* gp) {
 namespace weft {
 
 void lock_os_thread() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::m* const mp = who.mp;
   if (!mp) return;
   ++mp->lock_count;
@@ -56,7 +48,7 @@ void lock_os_thread() {
 }
 
 void unlock_os_thread() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::m* const mp = who.mp;
   if (!mp || mp->lock_count == 0 || --mp->lock_count > 0) return;
   mp->lockedg = nullptr;

@@ -20,6 +20,7 @@ namespace weft::rt {
 
 struct cpu;
 struct lock_set;
+struct m;
 struct p;
 
 /// What is done for the goroutine that an M has just left, once its context is saved: done by whoever runs next there.
@@ -34,7 +35,15 @@ enum class after_switch : std::uint8_t {
 };
 
 /// What an M is told through its note.
-enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2, kWakeToGoOn = 3 };
+enum m_wake : std::uint32_t { kWakeWithP = 1, kWakeToLook = 2, kWakeToGoOn = 3, kWakeToTake = 4 };
+
+/// What an M is to take (kWakeToTake): the P of one that has blocked on the same CPU.
+struct take_order {
+  p* wanted = nullptr;
+  m* victim = nullptr;
+  whereabouts seen{};
+  std::uint64_t ticks = 0;  // of the verdict
+};
 
 // The C++ runtime's per-thread exception state (Itanium ABI 2.2.2), which each goroutine has of its own.
 struct eh_globals {
@@ -78,10 +87,11 @@ struct m {
   alignas(64) p_claim<> claim;
   std::atomic<bool> pinned{false};              // so that it never runs at the same time as others of its CPU
   std::atomic<p*> left_with{nullptr};           // its P, while it is not in the runtime
-  std::atomic<std::uint64_t> blocked_ticks{0};  // when that P was taken
-  std::atomic<bool> stray{false};               // it may run user code without a P
+  std::atomic<std::uint64_t> blocked_ticks{0};  // when that P was taken because it had blocked; 0: it had not
+  std::atomic<bool> parked{false};              // in its signal handler, without a P
   note wake;
   p* next_p = nullptr;  // given with kWakeWithP
+  take_order order;     // given with kWakeToTake
   bool next_spinning = false;
   std::uint64_t woken_ticks = 0;  // when it was given that P
   slot_lease slot;
@@ -117,7 +127,7 @@ struct m {
     told_to_exit.store(false, std::memory_order_relaxed);
     judged.store(0, std::memory_order_relaxed);
     waits_until.store(0, std::memory_order_relaxed);
-    wake.drop();
+    wake.take();
   }
 };
 

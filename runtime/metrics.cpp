@@ -4,6 +4,7 @@
 
 #include <mutex>
 
+#include "runtime/machine_watch.h"
 #include "runtime/proc.h"
 #include "weft/metrics.h"
 
@@ -26,6 +27,8 @@ void collect(metrics::snapshot& all) {
     all.counters["takes"] += pp->takes.get();
     all.counters["handoffs"] += pp->handoffs.get();
     all.counters["steals"] += pp->steals.get();
+    all.counters["far_steals"] += pp->far_steals.get();
+    all.counters["node_moves"] += pp->moves.get();
     all.counters["robberies"] += pp->robberies.get();
     all.counters["preemptions"] += pp->preemptions.get();
     all.counters["schedticks"] += pp->schedtick.load(std::memory_order_relaxed);
@@ -38,7 +41,12 @@ void collect(metrics::snapshot& all) {
     all.counters["handoff_waits_won"] += costs->waits_won.load(std::memory_order_relaxed);
     all.counters["handoff_waits_lost"] += costs->waits_lost.load(std::memory_order_relaxed);
     all.counters["handoff_regret_ns"] += costs->regret_ns.load(std::memory_order_relaxed);
+    all.counters["spins_won"] += costs->spins_won.load(std::memory_order_relaxed);
+    all.counters["spins_lost"] += costs->spins_lost.load(std::memory_order_relaxed);
+    all.counters["spin_regret_ns"] += costs->spin_regret_ns.load(std::memory_order_relaxed);
   }
+  all.counters["cgroup_throttled_periods"] = periods_throttled();
+  all.counters["cgroup_throttled_ns"] = ns_throttled();
   all.counters["kernel_assist"] = static_cast<std::uint64_t>(sched.tier.load(std::memory_order_relaxed));
   add_kernel_metrics(all);
   all.counters["threads"] = static_cast<std::uint64_t>(sched.nms.load(std::memory_order_relaxed));

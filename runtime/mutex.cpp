@@ -17,12 +17,13 @@ class mutex_waiter {
  public:
   explicit mutex_waiter(sema& s) : sema_(s) {}
 
-  // A holder that runs on another P may be done soon. With idle or searching Ps instead, or work at hand, it pays to
-  // let go of the CPU.
+  // A holder that runs on another P of this node may be done soon. With idle or searching Ps instead, or work at hand,
+  // it pays to let go of the CPU.
   bool may_spin(int round) const {
     if (!who_.mp || round >= kSpinRounds) return false;
-    const int ps = sched.gomaxprocs.load(std::memory_order_relaxed);
-    return ps > 1 && sched.gate.nidle() + sched.gate.nspinning() + 1 < ps && who_.mp->held->runq.empty();
+    const node& home = *who_.mp->held->home;
+    const int ps = home.ps.load(std::memory_order_relaxed);
+    return ps > 1 && home.gate.nidle() + home.gate.nspinning() + 1 < ps && who_.mp->held->runq.empty();
   }
   static void spin() {
     for (int i = 0; i < kSpinPauses; ++i) cpu_relax();
@@ -36,7 +37,7 @@ class mutex_waiter {
   bool starved() const { return nanotime() - since_ > kStarvingNs; }
 
  private:
-  entry who_{no_park};
+  entry who_{kNoPark};
   sema& sema_;
   waiter self_;
   std::int64_t since_ = 0;  // nanotime() when it began to wait

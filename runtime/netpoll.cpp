@@ -198,13 +198,28 @@ void poller::forget_ready() {
   wakes_elsewhere.store(0, std::memory_order_relaxed);
 }
 
+namespace {
+
+// One that has become ready: true if pp is to run it; else it goes home to another node.
+bool stays_with(p* pp, g* gp) {
+  note_ready(pp, gp, ready_cause::readied);
+  if (gp->home == pp->home_index) [[likely]]
+    return true;
+  ready_far(pp, gp);
+  return false;
+}
+
+}  // namespace
+
 void poller::put_to_work(p* pp, const harvest& gs) {
   count_poll_wakes(pp, gs.n);
+  std::size_t here = 0;
   for (std::size_t i = 0; i < gs.n; ++i) {
-    note_ready(pp, gs.gs[i], ready_cause::readied);
+    if (!stays_with(pp, gs.gs[i])) continue;
     runqput(pp, gs.gs[i]);
+    ++here;
   }
-  if (gs.n > 1) wakep(pp);
+  if (here > 1) wakep(pp);
 }
 
 g* poller::work(p* pp) {
@@ -214,10 +229,19 @@ g* poller::work(p* pp) {
   if (gs.n == 0) try_look(gs);
   if (gs.n == 0) return nullptr;
   count_poll_wakes(pp, gs.n - counted);
-  for (std::size_t i = 0; i < gs.n; ++i) note_ready(pp, gs.gs[i], ready_cause::readied);
-  for (std::size_t i = 1; i < gs.n; ++i) runqput(pp, gs.gs[i]);
-  if (gs.n > 1) wakep(pp);
-  return gs.gs[0];
+  g* first = nullptr;
+  bool more = false;
+  for (std::size_t i = 0; i < gs.n; ++i) {
+    if (!stays_with(pp, gs.gs[i])) continue;
+    if (!first) {
+      first = gs.gs[i];
+      continue;
+    }
+    runqput(pp, gs.gs[i]);
+    more = true;
+  }
+  if (more) wakep(pp);
+  return first;
 }
 
 void count_poll_wait(p* pp) { pp->poll_waits.add(1); }

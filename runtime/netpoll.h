@@ -9,8 +9,9 @@
 // Of the first kind one looks at a time, and none while an M waits here: two would only stand in each other's way in
 // the kernel. It is no rule for correctness; the kernel gives each event to one of them.
 //
-// Who holds a P puts what has become ready into its queue, the first to run at once. Who has none leaves it in the list
-// `ready`, where the first kind of look begins. At most kPollBatch events are taken at a time.
+// Who holds a P puts what has become ready into its queue, the first to run at once; but what ran on another NUMA node
+// last goes home. Who has none leaves it in the list `ready`, where the first kind of look begins. At most kPollBatch
+// events are taken at a time.
 //
 // A program without sockets pays for one load of `registered`, where an M looks for work.
 #pragma once
@@ -78,7 +79,8 @@ class poller {
   void forget_ready();
   /// With a P: into its queue.
   void put_to_work(p* pp, const harvest& gs);
-  /// With a P: what is there, the first of which is to run now (null: nothing); the others are in pp's queue.
+  /// With a P: what is there, the first of which is to run now (null: nothing for this node); the others are in pp's
+  /// queue.
   g* work(p* pp);
 
  private:

@@ -25,7 +25,7 @@ bool once::begin() {
 }
 
 void once::end() noexcept {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::wake_list woken;
   {
     const rt::lock_guard hold(list_.lock);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // P: a processor, the right to run goroutines, and all that running them needs without a lock. Go: runtime.p.
 //
-// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in sched.gate), or benched (surplus), or on its
-// way from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder. The
-// atomics that the holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
+// A P is bound to a CPU. It is held by one M (owner), or is idle (a bit in its node's gate), or benched (surplus), or
+// on its way from the one to the other in the hands of whoever took it. What is not atomic here belongs to the holder.
+// The atomics that the holder writes with plain stores are read by sysmon, sentinels, thieves and metrics.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,7 @@ namespace weft::rt {
 
 struct cpu;
 struct m;
+struct node;
 
 constexpr int kMaxPs = 1024;
 constexpr int kFairTicks = 61;  // Go's: look at the global queue this often; a prime, so it does not beat with patterns
@@ -35,12 +36,12 @@ struct event_sampler {
 };
 
 struct p {
-  p(int number, cpu* home, int numa_node, std::uint64_t seed)
-      : id(number), c(home), node(numa_node), random(seed), timers(heap_of_p(number)) {}
+  p(int number, cpu& bound_to, std::uint64_t seed);
 
   const int id;
   cpu* const c;
-  const int node;
+  node* const home;
+  const std::uint16_t home_index;  // home->index
 
   // The switch path.
   std::atomic<int> switches_left{kFairTicks};  // until the scheduler's own stack has a look; also a sign of progress
@@ -68,16 +69,20 @@ struct p {
   std::uint64_t robbed_ticks = 0;
   int robbed_switches = 0;
   std::uint32_t watch_ns = 400;
-  int wakes_skipped = 0;  // see wakep()
-  bool dropped = false;   // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
+  int wakes_skipped = 0;         // see wakep()
+  std::int64_t strays_next = 0;  // see stop_strays_at()
+  std::uint32_t stray_look = 0;
+  bool dropped = false;  // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
   alignas(64) std::atomic<m*> owner{nullptr};
-  std::atomic<bool> benched{false};             // surplus, and out of use until GOMAXPROCS grows again
+  std::atomic<bool> wanted{false};              // GOMAXPROCS has room for it; see gomaxprocs.cpp
+  std::atomic<bool> benched{false};             // surplus, and out of use until it is wanted again
   std::atomic<std::uint32_t> wants_m{0};        // the template thread is to make an M for it: 1, 2 spinning
   std::atomic<std::uint64_t> handoff_ticks{0};  // when it was taken from a blocked M, until a goroutine runs
 
   live_histogram runq_wait, wakeup_to_run, handoff, blocked;
-  owned_counter switches, steals, robberies, takes, handoffs, preemptions;
+  owned_counter switches, steals, far_steals, robberies, takes, handoffs, preemptions;
+  owned_counter moves;  // goroutines that have come here from another node
 };
 
 }  // namespace weft::rt

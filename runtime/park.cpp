@@ -102,8 +102,16 @@ void ready_slow(g* gp) {
   if (left_behind(gp->run)) return;  // its run() is over: it stays where it is for ever
   gp->status.store(g_status::runnable, std::memory_order_relaxed);
   gp->cause = ready_cause::readied;
-  globrunqput(gp);
-  wakep_foreign();
+  wakep_foreign(globrunqput(gp));
+}
+
+// The P is that of the waker.
+void ready_far(p* pp, g* gp) {
+  node& queued_at = globrunqput(gp);
+  if (&queued_at == pp->home)
+    wakep(pp);
+  else
+    wakep_foreign(queued_at);
 }
 
 void ready(g* gp) { ready(any_caller(), gp); }
@@ -112,7 +120,7 @@ void runqput(p* pp, g* gp) {
   g_queue::overflow spill;
   if (pp->runq.put(gp, spill)) [[likely]]
     return;
-  globrunqput_batch({spill.gs.data(), spill.count});
+  globrunqput_batch(*pp->home, {spill.gs.data(), spill.count});
 }
 
 void record_wait(p* pp, g* gp) {
@@ -138,14 +146,10 @@ m* finish_switch(boost::context::detail::transfer_t arrived) {
       runqput(mp->held, left);
       wakep(mp->held);
       break;
-    case after_switch::requeue_global:
-      globrunqput(left);
-      wakep_foreign();
-      break;
+    case after_switch::requeue_global: wakep_foreign(globrunqput(left)); break;
     case after_switch::requeue_blocked:
-      globrunqput(left);
-      wakep_foreign();
-      if (sched.gate.settle()) check_dead();
+      wakep_foreign(globrunqput(left));
+      if (sched.busy.settle()) check_dead();
       break;
     case after_switch::drop_stack:
       mp->dead_stack->context = arrived.fctx;
@@ -163,7 +167,7 @@ m* yield_m(m* mp, g* gp) {
   g* const next = next_local(mp);
   if (next) return switch_to(mp, gp, next);
   // With nothing local left, the goroutines in the global queue come first.
-  const bool others_wait = sched.global_size.load(std::memory_order_relaxed) != 0;
+  const bool others_wait = pp->home->global_size.load(std::memory_order_relaxed) != 0;
   const bool alone = pp->switches_left.load(std::memory_order_relaxed) > 0 && !preempted && !mp->next_g &&
                      (!mp->through_scheduler || pp->runq.empty()) && !others_wait;
   if (!alone) {

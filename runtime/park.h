@@ -27,11 +27,12 @@ inline m* come_in(m* mp) {
 m* enter_slow(m* mp);
 void sample_ready(p* pp, g* gp);
 void ready_slow(g* gp);
+void ready_far(p* pp, g* gp);
 void foreign_park_on(g* gp, core_lock& lock, wait_reason reason) WEFT_RELEASE(lock);
 
 /// For operations that neither park nor throw (unlock, done, release).
 struct no_park_t {};
-constexpr no_park_t no_park;
+constexpr no_park_t kNoPark;
 
 /// A call's stay in the runtime: from here to the end of the scope nobody takes the P from the M (claim.h), which may
 /// be another one at the end: whoever parks on behalf of an entry updates it. Every public operation begins with one,
@@ -83,7 +84,7 @@ class WEFT_SCOPED_CAPABILITY entered_lock {
   ~entered_lock() WEFT_RELEASE() {}
 
  private:
-  entry who_{no_park};
+  entry who_{kNoPark};
   lock_guard<core_lock> hold_;
 };
 
@@ -155,14 +156,16 @@ inline void note_ready(p* pp, g* gp, ready_cause cause) {
     sample_ready(pp, gp);
 }
 
-/// Makes a goroutine (or foreign thread) that `who` has dequeued run again: next, on this P. No lock of a channel or
-/// wait list may be held.
+/// Makes a goroutine (or foreign thread) that `who` has dequeued run again: next on this P, if it ran on this node
+/// last; else it goes home. No lock of a channel or wait list may be held.
 inline void ready(caller who, g* gp) {
   // A foreign thread's pseudo-goroutine has no run.
   if (!who.mp || gp->run != who.mp->run) [[unlikely]]
     return ready_slow(gp);
   p* const pp = who.mp->held;
   note_ready(pp, gp, ready_cause::readied);
+  if (gp->home != pp->home_index) [[unlikely]]
+    return ready_far(pp, gp);
   if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
   wakep(pp);
 }

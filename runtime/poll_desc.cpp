@@ -176,7 +176,7 @@ bool recycle(poll_desc& d) WEFT_REQUIRES(d.lock) {
 void close_file(poll_desc& d, int fd) {
   if (d.registered.exchange(0, std::memory_order_relaxed) == netpoll.generation()) netpoll.remove(fd);
   blocking([fd] { return ::close(fd); });
-  const entry who(no_park);
+  const entry who(kNoPark);
   bool done;
   {
     lock_guard hold(d.lock);
@@ -190,7 +190,7 @@ void close_and_perhaps_drop(poll_desc* d, bool drop) {
   int fd = -1;
   bool done = false;
   {
-    const entry who(no_park);
+    const entry who(kNoPark);
     woken wake;
     {
       lock_guard hold(d->lock);
@@ -234,7 +234,7 @@ namespace weft::rt {
 poll_desc* adopt_fd(int fd, short_read kind) {
   poll_desc* d;
   {
-    const entry who(no_park);
+    const entry who(kNoPark);
     d = get_desc();
     if (d) {
       lock_guard hold(d->lock);
@@ -251,7 +251,7 @@ void close_desc(poll_desc* d) { close_and_perhaps_drop(d, false); }
 void drop_desc(poll_desc* d) { close_and_perhaps_drop(d, true); }
 
 void set_deadlines(poll_desc* d, bool read, bool write, std::int64_t when) {
-  const entry who(no_park);
+  const entry who(kNoPark);
   woken wake;
   {
     lock_guard hold(d->lock);
@@ -321,7 +321,7 @@ void foreign_park_in_poll(poll_desc& d, direction way, int fd, waiter& self,
 poll_use::poll_use(poll_desc* d, std::error_code& error) {
   error = system_code(EBADF);
   if (!d) return;
-  const entry who(no_park);
+  const entry who(kNoPark);
   lock_guard hold(d->lock);
   if (d->closing) return;
   error.clear();
@@ -334,7 +334,7 @@ poll_use::~poll_use() {
   if (!d_) return;
   int file;
   {
-    const entry who(no_park);
+    const entry who(kNoPark);
     lock_guard hold(d_->lock);
     --d_->users;
     file = take_file(*d_);
@@ -389,7 +389,7 @@ int poll_operation::take_turn(caller& who, waiter& self, bool first) WEFT_NO_THR
 void poll_operation::end() {
   poll_desc& d = *std::exchange(d_, nullptr);
   if (has_turn_) {
-    const entry who(no_park);
+    const entry who(kNoPark);
     waiter* next;
     {
       lock_guard hold(d.lock);

@@ -10,12 +10,15 @@
 // the handler comes too late, in the runtime, or never, the M gives way at its next runtime call (regain_p).
 //
 // A signal interrupts a blocking call, so it is sent to a thread that runs, and to no other. One that has blocked
-// without a word (sentinel.cpp) runs again some time, without a P: such strays are looked at by sysmon, round by round.
+// without a word (sentinel.cpp) runs again some time, without a P, and takes turns with the M that has it now. So while
+// there are such strays, an M looks for them when it comes to the scheduler (stop_strays_at), and sysmon round by
+// round.
 //
 // A parked M may hold a lock that the runtime itself needs: the allocator's, the dynamic linker's (a new thread takes
 // it). Whoever then blocks in user code is no problem, its P moves on. One that blocks inside the runtime keeps its P,
 // and if no other is left, nobody would ever run the M that has the lock. So when sysmon, which takes no foreign locks,
-// sees an M or the template thread asleep inside the runtime, it lets all parked Ms go on without a P (free_bound).
+// sees an M or the template thread asleep inside the runtime, it lets all parked Ms go on without a P (free_bound), and
+// stops none until that is over: one that is stopped again before it has given its lock back would never do so.
 //
 // The handler runs on the M's signal stack and calls nothing that takes a foreign lock or allocates. It interrupts user
 // code only, where the M holds no lock of the runtime's (an entry has one begin and end in the runtime), so those it
@@ -35,20 +38,25 @@
 namespace weft::rt {
 namespace {
 
-constexpr int kSignal = SIGURG;  // Go's: a spurious one is harmless, and hardly anybody uses it
+constexpr int kSignal = SIGURG;                 // Go's: a spurious one is harmless, and hardly anybody uses it
+constexpr std::int64_t kStrayLookNs = 100'000;  // a look costs up to 0.5 us, a signal as much
+constexpr std::uint32_t kStrayLookMs = 64;
 struct sigaction earlier;
 
 // Its address says that a signal is ours.
 char mark;
 
-void stop_stray(const m* mp) {
-  if (!mp->claim.taken() || mp->claim.look().at != place::user) return;
-  if (look_at(mp) != thread_state::running) return;
+// False: it is none.
+bool stop_stray(const m* mp) {
+  if (!mp->claim.taken() || mp->claim.look().at != place::user) return false;
+  if (mp->parked.load(std::memory_order_relaxed)) return false;  // and if it leaves the handler, it says so
+  if (look_at(mp) != thread_state::running) return true;
   siginfo_t info{};
   info.si_signo = kSignal;
   info.si_code = SI_QUEUE;
   info.si_value.sival_ptr = &mark;
   syscall(SYS_rt_tgsigqueueinfo, getpid(), mp->tid.load(std::memory_order_relaxed), kSignal, &info);
+  return true;
 }
 
 // A goroutine that has just got a P while its M was parked in the handler goes on. False: its run() is over, and the P
@@ -65,7 +73,8 @@ bool take_over(m* mp) {
       return false;
     }
   }
-  if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+  end_handoff(pp);
+  adopt(pp, mp->curg);
   begin_run(pp, mp->curg, false);
   return true;
 }
@@ -73,21 +82,26 @@ bool take_over(m* mp) {
 void park_in_handler(m* mp) {
   g* const gp = mp->curg;
   mp->held = nullptr;
-  no_stray(mp);
+  mp->parked.store(true, std::memory_order_relaxed);  // seen by whoever finds the goroutine in the queue
   gp->lockedm.store(mp, std::memory_order_relaxed);
   gp->cause = ready_cause::requeued;
   gp->status.store(g_status::preempted, std::memory_order_relaxed);
   std::uint32_t woken = kWakeToLook;
   if (globrunqput_bound(gp)) {
-    wakep_foreign();
-    sched.gate.settle();  // not the last: the goroutine is in the queue
+    wakep_foreign(node_at(gp->home));
+    sched.busy.settle();  // not the last: the goroutine is in the queue
     // One that had the watch may be told to look at the timers: the goroutine is still in the queue then.
     do {
       woken = mp->sleep();
     } while (woken == kWakeToLook && !left_behind(mp->run));
   }
-  if (!mp->lockedg.load(std::memory_order_relaxed)) gp->lockedm.store(nullptr, std::memory_order_relaxed);
-  if (woken == kWakeWithP && take_over(mp)) mp->claim.resume();
+  // Of a goroutine whose run() is over others may still want to know: it may be in the queue, or in their hands.
+  if (woken != kWakeToLook && !mp->lockedg.load(std::memory_order_relaxed))
+    gp->lockedm.store(nullptr, std::memory_order_relaxed);
+  const bool resumed = woken == kWakeWithP && take_over(mp);
+  if (resumed) mp->claim.resume();
+  mp->parked.store(false, std::memory_order_relaxed);
+  if (!resumed) sched.strays.store(true, std::memory_order_release);  // pairs with stop_strays(): it is not parked
 }
 
 void on_signal(int signal, siginfo_t* info, void* context) {
@@ -116,26 +130,43 @@ void install_preemption() {
 
 void remove_preemption() { sigaction(kSignal, &earlier, nullptr); }
 
-bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, bool same_cpu) {
-  victim->stray.store(true, std::memory_order_relaxed);  // before it can find out
-  sched.nstrays.fetch_add(1, std::memory_order_relaxed);
-  if (take_p(pp, victim, seen, same_cpu)) return true;
-  no_stray(victim);
-  return false;
-}
-
-void no_stray(m* mp) {
-  if (mp->stray.exchange(false, std::memory_order_relaxed)) sched.nstrays.fetch_sub(1, std::memory_order_relaxed);
+bool take_p_in_user_code(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
+  if (!take_p(pp, victim, seen, why, same_cpu)) return false;
+  sched.strays.store(true, std::memory_order_release);  // pairs with stop_strays(): it sees that the P is taken
+  return true;
 }
 
 void free_bound() {
-  while (g* const gp = globrunqget_bound()) {
+  for (;;) {
+    sched.busy.begin();  // its M, as after take_p(): before the goroutine is in no queue
+    g* const gp = globrunqget_bound();
+    if (!gp) break;
     m* const mp = gp->lockedm.load(std::memory_order_relaxed);
     gp->status.store(g_status::running, std::memory_order_relaxed);
-    mp->stray.store(true, std::memory_order_relaxed);
-    sched.nstrays.fetch_add(1, std::memory_order_relaxed);
-    sched.gate.begin_busy();  // as after take_p()
     mp->wake.post(kWakeToGoOn);
+  }
+  if (sched.busy.settle()) check_dead();
+}
+
+void free_left_behind() {
+  { lock_guard hold(sched.lock); }  // whoever has queued its goroutine is seen; the others see that the run() is over
+  const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
+  for (std::uint32_t id = 0; id < ms; ++id) {
+    m* const mp = sched.allm[id].load(std::memory_order_acquire);
+    if (mp && mp->parked.load(std::memory_order_relaxed)) mp->wake.post_if_empty(kWakeToLook);
+  }
+}
+
+// The next of all Ms, a few at a time: with thousands of blocked ones sysmon's rounds must do.
+void stop_strays_at(p* pp, std::int64_t now) {
+  if (now < pp->strays_next) return;
+  pp->strays_next = now + kStrayLookNs;
+  const visit inside;
+  if (!inside.welcome || sched.stuck.load(std::memory_order_relaxed)) return;
+  const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
+  for (std::uint32_t n = std::min(ms, kStrayLookMs); n > 0; --n) {
+    const m* const mp = sched.allm[pp->stray_look++ % ms].load(std::memory_order_acquire);
+    if (mp) stop_stray(mp);
   }
 }
 
@@ -143,7 +174,7 @@ bool preempt_p(p* pp) {
   m* const victim = pp->owner.load(std::memory_order_acquire);
   if (!victim) return false;
   const whereabouts seen = victim->claim.look();
-  if (seen.at != place::user || !take_p_in_user_code(pp, victim, seen, false)) return false;
+  if (seen.at != place::user || !take_p_in_user_code(pp, victim, seen, loss::computed, false)) return false;
   pp->preemptions.add(1);
   stop_stray(victim);
   handoffp(pp);
@@ -151,12 +182,14 @@ bool preempt_p(p* pp) {
 }
 
 void stop_strays() {
-  if (sched.nstrays.load(std::memory_order_relaxed) == 0) return;
+  if (!sched.strays.exchange(false, std::memory_order_acquire)) return;
+  bool left = false;
   const std::uint32_t ms = sched.nms_ever.load(std::memory_order_acquire);
   for (std::uint32_t id = 0; id < ms; ++id) {
     const m* const mp = sched.allm[id].load(std::memory_order_acquire);
-    if (mp && mp->stray.load(std::memory_order_relaxed)) stop_stray(mp);
+    left |= mp && stop_stray(mp);
   }
+  if (left) sched.strays.store(true, std::memory_order_relaxed);
 }
 
 }  // namespace weft::rt

@@ -7,6 +7,7 @@
 // a switch. So a burst of short goroutines costs one stack and no context switch.
 #include "runtime/park.h"
 
+#include <algorithm>
 #include <memory>
 #include <new>
 
@@ -106,7 +107,7 @@ m* end_goroutine(m* mp) {
 }  // namespace
 
 void bind_stack(m* mp, g* gp) {
-  stack* const s = gp->stack_size == 0 ? stack_get(mp->held) : stack_alloc(gp->stack_size);
+  stack* const s = gp->stack_size == 0 ? stack_get(mp->held) : stack_alloc(gp->stack_size, mp->held->home_index);
   if (!s)
     fatal_throw("", "out of memory: no stack of " +
                         std::to_string(gp->stack_size ? gp->stack_size : default_stack_size()) +
@@ -127,12 +128,12 @@ void schedule(m* mp) {
     g* gp;
     bool inherits;
     if (!find_runnable(mp, gp, inherits)) return;
-    if (const m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
-      start_lockedm(mp, gp);
+    if (m* const locked = gp->lockedm.load(std::memory_order_relaxed); locked && locked != mp) {
+      start_lockedm(mp, locked);
       continue;
     }
     p* const pp = mp->held;
-    if (const std::uint64_t taken = pp->handoff_ticks.load(std::memory_order_relaxed)) note_handoff(pp, taken);
+    end_handoff(pp);
     mp->scheduling.store(false, std::memory_order_relaxed);
     hardware::light_barrier();  // the same
     if (left_behind(mp->run)) {
@@ -140,6 +141,7 @@ void schedule(m* mp) {
       discard(gp);
       return;
     }
+    adopt(pp, gp);
     begin_run(pp, gp, inherits);
     mp->after = after_switch::nothing;
     switch_to(mp, &mp->g0, gp);
@@ -166,15 +168,29 @@ namespace weft::detail {
 
 using namespace weft::rt;
 
+namespace {
+
+std::uint16_t home_of_new(const m* mp, int wanted_node) {
+  if (wanted_node < 0 && mp) [[likely]]
+    return mp->held->home_index;
+  const visit inside;  // a foreign thread may come when the run() has just ended
+  if (!inside.welcome) return 0;
+  return static_cast<std::uint16_t>((wanted_node < 0 ? node_of_thread() : nearest_node(wanted_node)).index);
+}
+
+}  // namespace
+
 new_goroutine newproc(const go_options& options, std::size_t size, std::size_t align) {
   const entry who;
   const std::uint32_t run = who.mp ? who.mp->run : sched.run.load(std::memory_order_acquire);  // before `active`
   if (!sched.active.load(std::memory_order_acquire)) throw error("go: no run() is active");
   if (options.stack_size != 0 && (options.stack_size < kMinStackSize || options.stack_size > kMaxStackSize))
     throw error("go: stack size out of range");
-  g* const gp = gfget(who.mp ? who.mp->held : nullptr);
+  const std::uint16_t home = home_of_new(who.mp, options.node);
+  g* const gp = gfget(who.mp ? who.mp->held : nullptr, home);
   gp->run = run;
-  gp->stack_size = (options.stack_size + 4095) & ~std::size_t{4095};
+  gp->home = home;
+  gp->stack_size = static_cast<std::uint32_t>((options.stack_size + 4095) & ~std::size_t{4095});
   if (gp->stack_size == default_stack_size()) gp->stack_size = 0;
   gp->name.store(options.name, std::memory_order_relaxed);
   gp->creator_pc = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
@@ -192,32 +208,33 @@ new_goroutine newproc(const go_options& options, std::size_t size, std::size_t a
 }
 
 void newproc_abort(goroutine* gp) noexcept {
-  const entry who(no_park);
+  const entry who(kNoPark);
   free_closure(gp);
   gfput(nullptr, gp);
 }
 
 void newproc_start(goroutine* gp, closure_fn fn) noexcept {
-  const entry who(no_park);
+  const entry who(kNoPark);
   gp->fn = fn;
   gp->goexiting = gp->is_main = false;
   gp->locals = nullptr;
   if (!who.mp) {
     set_id(nullptr, gp);
     gp->status.store(g_status::runnable, std::memory_order_relaxed);
-    globrunqput_new(gp);
-    return wakep_foreign();
+    return wakep_foreign(globrunqput_new(gp));
   }
   p* const pp = who.mp->held;
   set_id(pp, gp);
   pp->created.add(1);
   note_ready(pp, gp, ready_cause::started);
+  if (gp->home != pp->home_index) [[unlikely]]
+    return ready_far(pp, gp);
   if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);
   wakep(pp);
 }
 
 void* goroutine_local_get(const void* key, void* (*create)(), void (*destroy)(void*)) {
-  g* const gp = entry(no_park).gp;  // its own locals need no P, and create() may do anything
+  g* const gp = entry(kNoPark).gp;  // its own locals need no P, and create() may do anything
   for (auto* local = static_cast<local_value*>(gp->locals); local; local = local->next)
     if (local->key == key) return local->value;
   auto owner = std::make_unique<local_value>();
@@ -232,7 +249,7 @@ namespace weft {
 
 void goexit() {
   {
-    const rt::entry who(rt::no_park);
+    const rt::entry who(rt::kNoPark);
     if (!who.mp) throw error("goexit: not in a goroutine");
     who.gp->goexiting = true;
   }
@@ -245,13 +262,13 @@ std::uint64_t current_goroutine_id() {
 }
 
 int current_p() {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   return who.mp ? who.mp->held->id : -1;
 }
 
 int current_node() {
-  const rt::entry who(rt::no_park);
-  return who.mp ? who.mp->held->node : -1;
+  const rt::entry who(rt::kNoPark);
+  return who.mp ? std::max(who.mp->held->home->id, 0) : -1;
 }
 
 int num_goroutine() { return rt::read_goroutine_count(); }

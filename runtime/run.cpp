@@ -5,17 +5,21 @@
 // goroutine that has the old number is left behind: it is never scheduled again, waking it does nothing, and its M
 // leaves at its next runtime call. So run() need not wait for goroutines that compute or are blocked, and the next
 // run() is not disturbed by them. Parked ones keep their stacks for ever: other objects may still point there.
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 
 #include "bpf/capabilities.h"
-#include "numa/cgroup.h"
 #include "numa/topology.h"
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
 #include "runtime/env.h"
+#include "runtime/gomaxprocs.h"
 #include "runtime/metrics.h"
 #include "runtime/netpoll.h"
 #include "runtime/park.h"
@@ -43,33 +47,7 @@ int count_threads() {
 }
 const int kThreadsAtStart = count_threads();
 
-// CPUs keep their structs over runs: an M that is left behind may still look at its own.
-cpu* cpu_numbered(int number, std::vector<std::unique_ptr<cpu>>& earlier) {
-  for (auto& c : earlier)
-    if (c && c->number == number) return c.release();
-  auto* const c = new cpu;
-  c->number = number;
-  return c;
-}
-
-void set_up_cpus(const numa::topology& machine, bool pin) {
-  static auto& retired = *new std::vector<std::unique_ptr<cpu>>;
-  for (auto& c : sched.cpus) retired.push_back(std::move(c));
-  sched.cpus.clear();
-  std::vector<int> numbers = machine.cpus();
-  if (!pin) numbers = {-1};
-  for (int number : numbers) {
-    sched.cpus.emplace_back(cpu_numbered(number, retired));
-    cpu& c = *sched.cpus.back();
-    c.node = number < 0 ? machine.nodes().front().id : std::max(machine.node_of_cpu(number), 0);
-    if (!c.costs) c.costs = &costs_of_node(c.node);
-    c.idle_ms.reset();
-    c.nps.store(0, std::memory_order_relaxed);
-    c.sentinel_failed = false;
-    c.armed.store(0, std::memory_order_relaxed);
-  }
-  std::erase(retired, nullptr);
-}
+std::unique_ptr<const numa::topology>& described = *new std::unique_ptr<const numa::topology>;
 
 int nodes_with_cpus(const numa::topology& machine) {
   int n = 0;
@@ -77,11 +55,30 @@ int nodes_with_cpus(const numa::topology& machine) {
   return std::max(n, 1);
 }
 
-// Protocols rely on pinned threads staying where they are put.
-bool can_pin(const numa::topology& machine) {
-  cpu first;
-  first.number = machine.cpus().front();
-  return pin_thread(0, first);
+// An empty mask is never taken, but is refused in another way where no mask is. No real one is tried: this thread is to
+// keep what it has, for those that it starts (see machine_watch.cpp).
+bool can_pin() {
+  const cpu_set_t none{};
+  return sched_setaffinity(0, sizeof none, &none) == 0 || errno == EINVAL;
+}
+
+bool are_there(const std::vector<int>& cpus) {
+  const std::vector<int> allowed = numa::allowed_cpus();
+  return std::all_of(cpus.begin(), cpus.end(),
+                     [&](int number) { return std::binary_search(allowed.begin(), allowed.end(), number); });
+}
+
+// Where Ms are not pinned nothing is known of who is where.
+numa::topology as_one_cpu(const numa::topology& machine) {
+  const int first = machine.cpus().front();
+  return numa::topology({.nodes = {{machine.node_of_cpu(first), {}, 0}}, .cpus = {*machine.find_cpu(first)}});
+}
+
+// Nodes that the environment names and that are not there: said once, then the others count.
+void report_unknown_nodes(const numa::ps_wish& wish, const numa::topology& machine) {
+  for (const numa::node_ps& each : wish.on_nodes)
+    if (!numa::has_cpus(machine, each.node))
+      std::fprintf(stderr, "weft: GOMAXPROCS: node%d has no CPUs for us: going on without it\n", each.node);
 }
 
 // Whoever asks for the probes by name does not want to go on without. Whoever has not asked, and has never had a chance
@@ -90,16 +87,20 @@ void choose_tier(settings& wanted) {
   if (wanted.tier != assist::bpf) return;
   std::string why_not;
   const bool had_a_chance = bpf::may_load() || std::getenv("WEFT_BPF_FDS");  // loading changes both
-  if (open_state_page(why_not)) return;
+  if (open_state_page(wanted.debug.kernel_costs, why_not)) return;
   wanted.tier = assist::sentinel;
   if (wanted.tier_by_name) insist(why_not);
   if (had_a_chance)
     std::fprintf(stderr, "weft: kernel assist: no probes, going on with sentinels alone: %s\n", why_not.c_str());
 }
 
-void set_up(settings& wanted) {
-  const numa::topology machine = numa::topology::discover();
-  if (wanted.pin && !can_pin(machine)) {
+void set_up_machine(settings& wanted) {
+  const numa::topology machine = described ? *described : numa::topology::discover();
+  if (described && !are_there(machine.cpus())) {
+    wanted.pin = false;
+    wanted.tier = assist::off;
+  }
+  if (wanted.pin && !can_pin()) {
     if (wanted.tier == assist::bpf && wanted.tier_by_name) insist("sched_setaffinity is refused");
     std::fputs("weft: sched_setaffinity is refused: threads are not pinned, kernel assist is off\n", stderr);
     wanted.pin = false;
@@ -107,18 +108,27 @@ void set_up(settings& wanted) {
   }
   allowed_cpus.store(static_cast<int>(machine.cpus().size()));
   allowed_nodes.store(nodes_with_cpus(machine));
+  report_unknown_nodes(wanted.ps, machine);
+  if (!wanted.pin && !described) wanted.ps = {numa::count_ps(numa::placement_of(wanted.ps, machine)), {}};
+  forget_machine();
+  use_machine(wanted.pin || described ? machine : as_one_cpu(machine), wanted.pin);
+}
+
+void set_up(settings& wanted) {
   init_clock();
   init_barriers();
   set_default_stack_size(wanted.stack_size ? wanted.stack_size : kDefaultStackSize);
+  set_up_machine(wanted);
   choose_tier(wanted);
   sched.tier.store(wanted.tier);
   reset_kernel_metrics();
   sched.pinned = wanted.pin;
   sched.debug = wanted.debug;
   sched.baseline_threads = std::max(kThreadsAtStart - 1, kSanitizerThreads);
-  sched.gate.reset();
-  sched.wake_backoff.store(0);
-  sched.nstrays.store(0);
+  sched.busy.reset();
+  sched.idle_nodes.store(0);
+  sched.strays.store(false);
+  sched.stuck.store(false);
   sched.nidle_ms.store(0);
   sched.nms.store(0);
   sched.nms_ever.store(0);
@@ -130,8 +140,8 @@ void set_up(settings& wanted) {
   sched.next_id.store(1);
   sched.created_elsewhere.store(0);
   sched.main_done.store(false);
-  set_up_cpus(machine, wanted.pin);
-  start_ps(wanted.gomaxprocs ? wanted.gomaxprocs : numa::default_gomaxprocs(machine));
+  start_watching_machine();
+  place_ps(wanted.ps);
 }
 
 struct main_call {
@@ -160,8 +170,8 @@ void main_goroutine(void* storage, detail::closure_op op) {
 
 // m0 gets the P of number 0 and main as the goroutine to begin with.
 void start_main(m* m0, const settings& wanted, main_call call) {
-  p* const pp = sched.allp[0].load(std::memory_order_relaxed);
-  sched.gate.take_idle(0);
+  p* const pp = p_at(0);
+  pp->home->gate.take_idle(0);
   m0->c = pp->c;
   become_m(m0);
   acquirep(m0, pp);
@@ -176,15 +186,8 @@ void start_main(m* m0, const settings& wanted, main_call call) {
   m0->next_g = pp->runq.get().g;
 }
 
-void drop_global_queue() {
-  while (sched.global.size() > 0) discard(sched.global.pop());
-  sched.first_bound.store(nullptr, std::memory_order_relaxed);
-  sched.last_bound = nullptr;  // their Ms go on without us
-  sched.global_size.store(0, std::memory_order_relaxed);
-}
-
 void take_down(m* m0) {
-  free_bound();  // what they hold may be waited for
+  free_left_behind();  // what they hold may be waited for
   stop_template_thread();
   stop_sysmon();
   stop_sentinels();
@@ -192,7 +195,7 @@ void take_down(m* m0) {
   if (m0->held) releasep(m0);
   sched.gone.store(m0->run, std::memory_order_release);
   cease_to_be_m(m0);
-  drop_global_queue();
+  drop_global_queues();
   delete_ps_keeping_metrics();
 }
 
@@ -219,6 +222,10 @@ class thread_state_guard {
 
 }  // namespace
 
+void pretend_machine(const numa::topology* wanted) {
+  described = wanted ? std::make_unique<const numa::topology>(*wanted) : nullptr;
+}
+
 int num_allowed_cpus() {
   if (allowed_cpus.load() == 0) allowed_cpus.store(static_cast<int>(numa::topology::discover().cpus().size()));
   return allowed_cpus.load();
@@ -236,7 +243,9 @@ namespace weft::detail {
 using namespace weft::rt;
 
 void run_main(const run_options& options, void (*main_fn)(void*), void* argument) {
+  if (is_forked_child()) end_forked_child();
   if (this_m() || entered.exchange(true)) throw error("run: a run() is active already");
+  watch_forks();
   settings wanted = read_settings(options);
   const thread_state_guard calling_thread;
   set_up(wanted);
@@ -249,9 +258,10 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   sched.nms.store(1);
   install_handlers();
   install_preemption();
-  start_main(m0, wanted, {main_fn, argument});
-  start_template_thread();
+  start_template_thread();  // these two before this thread is pinned: they are not to be
   start_sysmon();
+  start_main(m0, wanted, {main_fn, argument});
+  wake_sysmon();
   schedule(m0);
   take_down(m0);
   remove_preemption();

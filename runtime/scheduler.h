@@ -7,17 +7,12 @@
 #include <atomic>
 #include <csignal>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "runtime/costs.h"
-#include "runtime/globq.h"
-#include "runtime/idle_stack.h"
-#include "runtime/lock.h"
 #include "runtime/m.h"
+#include "runtime/nodes.h"
 #include "runtime/p.h"
-#include "runtime/wake.h"
 
 namespace weft::rt {
 
@@ -26,41 +21,18 @@ constexpr std::int64_t kForcePreemptNs = 10'000'000;  // Go's time slice; marked
 
 enum class assist : std::uint8_t { off, sentinel, bpf };
 
-struct m_link {
-  std::atomic<std::uint32_t>& operator()(std::uint32_t id) const;
-};
-
-/// A CPU that Ps are bound to: its Ps, its sleeping Ms, its sentinel.
-struct cpu {
-  int number = -1;  // -1: Ms are not pinned
-  int node = 0;
-  node_costs* costs = nullptr;
-  idle_stack<m_link> idle_ms;
-  std::atomic<int> nps{0};
-  std::array<std::atomic<p*>, kMaxPs> ps{};  // the first nps; an entry may be null (retired)
-  // The sentinel: 1 while it is to watch. See sentinel.cpp.
-  alignas(64) std::atomic<std::uint32_t> armed{0};
-  pthread_t sentinel{};
-  std::atomic<bool> has_sentinel{false};
-  std::atomic<std::uint32_t> sentinel_number{0};  // of the one that is to look
-  std::atomic<int> visiting{0};  // sentinels that look around: this one, and one of the last run() that ends
-  note sentinel_verdict;         // of the new thread: kIdleClass or kNoIdleClass
-  bool sentinel_failed = false;  // the template thread's
-  std::atomic<bool> wants_sentinel{false};
-  std::atomic<bool> wants_m{false};  // one that goes idle
-};
-
 struct debug_settings {
   std::int64_t schedtrace_ms = 0;
   std::uint64_t chaos_seed = 0;
   bool chaos = false;
+  bool kernel_costs = false;
   int max_ms = kMaxMs;
 };
 
 struct scheduler {
   // Read by every goroutine operation, written rarely.
   std::atomic<int> gomaxprocs{0};
-  std::atomic<int> nps{0};  // entries of allp in use: Ps of this run(), some of them perhaps retired
+  std::atomic<int> nps{0};  // entries of allp in use: Ps of this run(), some of them perhaps benched
   std::array<std::atomic<p*>, kMaxPs> allp{};
   std::atomic<std::uint32_t> run{1};      // number of the current run(); goes up the moment that its main has returned
   std::atomic<std::uint32_t> gone{0};     // the last run() whose goroutines no M switches to any more
@@ -69,21 +41,20 @@ struct scheduler {
   std::atomic<assist> tier{assist::off};  // sysmon lowers it if the probes are lost
   bool pinned = true;
   debug_settings debug;
-  // Never destroyed, like all that threads still use while the process exits.
-  std::vector<std::unique_ptr<cpu>>& cpus = *new std::vector<std::unique_ptr<cpu>>;
   std::atomic<std::int64_t> coarse_now{0};  // nanotime() within a sysmon round, for wait times in dumps
 
-  wake_gate<kMaxPs> gate;
-  std::atomic<int> wake_backoff{0};  // see wakep_slow()
-  std::atomic<int> visitors{0};      // see visit in proc.h
+  std::atomic<int> visitors{0};                // see visit in proc.h
+  busy_count<> busy;                           // see wake.h
+  alignas(64) std::atomic<int> idle_nodes{0};  // with an idle P; see wake.h
 
-  // The global queue.
-  alignas(64) core_lock lock;
-  g_ring global;
-  std::atomic<g*> first_bound{nullptr};  // see globq.cpp
-  g* last_bound = nullptr;
-  bool bound_turn = false;
-  std::atomic<int> global_size{0};
+  // The machine; see nodes.h. Written by run(), and later by the template thread.
+  alignas(64) std::array<std::atomic<node*>, kMaxNodes> nodes{};
+  std::atomic<int> nnodes{0};
+  std::array<std::atomic<cpu*>, kMaxCpus> cpus{};
+  std::atomic<int> ncpus{0};
+  std::atomic<const machine_map*> map{nullptr};
+
+  core_lock lock;  // see m.h and p.h
 
   // Ms. Numbers of dead ones are used again.
   std::array<std::atomic<m*>, kMaxMs + 1> allm{};
@@ -103,8 +74,10 @@ struct scheduler {
   // sysmon.
   pthread_t sysmon_thread{};
   note sysmon_note;
+  int sysmon_alarm = -1;  // a timerfd, for calls that are not urgent; -1: none. Set before its thread is started
   std::atomic<bool> sysmon_asleep{false};
-  std::atomic<int> nstrays{0};
+  std::atomic<bool> strays{false};  // some M may run user code without a P
+  std::atomic<bool> stuck{false};   // and none is to be stopped for now: see preempt.cpp
   std::atomic<bool> sysmon_stop{false};
   std::atomic<bool> dump_wanted{false};
 
@@ -118,6 +91,25 @@ struct scheduler {
 };
 
 extern scheduler sched;
+
+inline node& node_at(int index) {
+  return *sched.nodes[static_cast<std::size_t>(index)].load(std::memory_order_acquire);
+}
+inline cpu& cpu_at(int index) { return *sched.cpus[static_cast<std::size_t>(index)].load(std::memory_order_acquire); }
+inline p* p_at(int id) { return sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire); }
+inline const machine_map& machine() { return *sched.map.load(std::memory_order_acquire); }
+
+/// Sums over the nodes.
+inline int nidle_ps() {
+  int sum = 0;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i) sum += node_at(i).gate.nidle();
+  return sum;
+}
+inline int nspinning_ms() {
+  int sum = 0;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i) sum += node_at(i).gate.nspinning();
+  return sum;
+}
 
 /// Whether the run() that this M, goroutine or number belongs to is over.
 inline bool left_behind(std::uint32_t run) { return run != sched.run.load(std::memory_order_acquire); }

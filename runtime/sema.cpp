@@ -36,7 +36,7 @@ void sem_acquire(caller& who, sema& s, waiter& self, bool first, wait_reason rea
 }
 
 void sem_release(sema& s, bool hand_over) {
-  entry who(no_park);
+  entry who(kNoPark);
   s.lock.lock();
   waiter* const w = take_first_present(s.waiters);
   if (w)
@@ -51,7 +51,7 @@ void sem_release(sema& s, bool hand_over) {
 }
 
 void sem_release_all(sema& s, std::uint32_t n) {
-  const entry who(no_park);
+  const entry who(kNoPark);
   wake_list woken;
   {
     lock_guard hold(s.lock);

@@ -34,7 +34,7 @@ bool semaphore::try_acquire() {
 }
 
 void semaphore::release() noexcept {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   list_.lock.lock();
   rt::waiter* const w = rt::take_first_present(list_.waiters);
   if (!w) ++count_;

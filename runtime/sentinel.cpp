@@ -4,13 +4,17 @@
 //
 // A SCHED_IDLE thread, pinned to a CPU and left runnable, runs exactly when nothing better wants that CPU. So when an M
 // blocks, for whatever reason, the sentinel is what runs next. It finds the M away in an announced call, or asleep in
-// the kernel in the middle of user code (a page fault, a foreign lock, a plain read), takes its P, and gives it to an M
-// that sleeps on this CPU, or, if no work waits, to the idle set.
+// the kernel in the middle of user code (a page fault, a foreign lock, a plain read), and wakes an M that sleeps on
+// this CPU, which takes the P, and runs what waits or puts the P into the idle set.
+//
+// It does not take the P itself: whoever else wakes up on this CPU, a thread of another program for one, stops it at
+// once, and if that goes on computing, for seconds. A P in its hands would be lost for as long (and was: goroutines
+// stood still for 300 to 900 ms beside a compiler on each CPU). An M that is not woken for so long is no loss.
 //
 // It shares its CPU with the Ms, so they never run at the same time: program order is all the order that its side of
 // claim.h needs. It takes no locks (an M that is woken meanwhile would wait for a thread that cannot run) and makes no
-// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here, and else it asks the
-// template thread.
+// threads (they would inherit its class); entersyscall() sees to it that an M sleeps here. Where none does, it asks the
+// template thread for one.
 //
 // Armed while some P of its CPU is held by an M; otherwise it sleeps and costs nothing:
 //   acquirep:  the P has an owner; armed == 0?  ->  armed = 1, futex wake
@@ -40,18 +44,6 @@ namespace weft::rt {
 namespace {
 
 enum verdict : std::uint32_t { kIdleClass = 1, kNoIdleClass = 2 };
-
-void pass_on(p* pp) {
-  for (;;) {
-    // A surplus P is drained by an M: that takes locks.
-    const bool own_work = surplus(pp) || !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
-    if (!own_work && !any_work()) {
-      if (!retire_p_for_good(pp)) return;
-      continue;  // work came meanwhile
-    }
-    return startm(pp, false);
-  }
-}
 
 enum class judgement : std::uint8_t { not_blocked, expected_back, blocked };
 
@@ -109,10 +101,16 @@ judgement judge(m* mp, place at, node_costs& costs) {
   return blocked ? judgement::blocked : judgement::not_blocked;
 }
 
-bool take_from_blocked(p* pp, m* owner) {
-  const whereabouts seen = owner->claim.look();
-  if (judge(owner, seen.at, *pp->c->costs) != judgement::blocked) return false;
-  return seen.at == place::call ? take_p(pp, owner, seen, true) : take_p_in_user_code(pp, owner, seen, true);
+void have_taken(p* pp, m* victim, whereabouts seen) {
+  const take_order order{pp, victim, seen, cputicks()};
+  const std::uint32_t id = pp->c->idle_ms.pop();
+  if (id != idle_stack<m_link>::kNone) {
+    m* const taker = sched.allm[id].load(std::memory_order_acquire);
+    taker->order = order;
+    taker->wake.post(kWakeToTake);
+    return;
+  }
+  request_m(*pp->c, nullptr, false);  // and see again, unless sysmon is faster
 }
 
 // Whether some P of this CPU is held by an M.
@@ -124,7 +122,8 @@ bool visit(cpu& c) {
     m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) continue;
     held = true;
-    if (take_from_blocked(pp, owner)) pass_on(pp);
+    const whereabouts seen = owner->claim.look();
+    if (judge(owner, seen.at, *pp->c->costs) == judgement::blocked) have_taken(pp, owner, seen);
   }
   return held;
 }
@@ -145,6 +144,7 @@ bool look_around(cpu& c, std::uint32_t number) {
   }
   c.visiting.fetch_sub(1, std::memory_order_release);
   if (over) return false;
+  if (!is_on(c)) come_home(c.number);
   if (held)
     sched_yield();
   else
@@ -165,24 +165,32 @@ void* sentinel_main(void* argument) {
   return nullptr;
 }
 
+template <class F>
+void with_set_of(const cpu& c, F f) {
+  const auto number = static_cast<std::size_t>(c.number);
+  cpu_set_t* const set = CPU_ALLOC(number + 1);
+  const std::size_t size = CPU_ALLOC_SIZE(number + 1);
+  CPU_ZERO_S(size, set);
+  CPU_SET_S(number, size, set);
+  f(size, set);
+  CPU_FREE(set);
+}
+
 bool start_sentinel(cpu& c) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, 128 << 10);
-  cpu_set_t* const set = CPU_ALLOC(static_cast<std::size_t>(c.number) + 1);
-  const std::size_t set_size = CPU_ALLOC_SIZE(static_cast<std::size_t>(c.number) + 1);
-  CPU_ZERO_S(set_size, set);
-  CPU_SET_S(static_cast<std::size_t>(c.number), set_size, set);
-  pthread_attr_setaffinity_np(&attributes, set_size, set);
-  CPU_FREE(set);
-  c.sentinel_verdict.drop();
+  with_set_of(c, [&](std::size_t size, const cpu_set_t* set) { pthread_attr_setaffinity_np(&attributes, size, set); });
+  c.sentinel_verdict.take();
   int failed = pthread_create(&c.sentinel, &attributes, sentinel_main, &c);
   pthread_attr_destroy(&attributes);
   if (!failed && c.sentinel_verdict.wait() == kNoIdleClass) {
     pthread_join(c.sentinel, nullptr);
     failed = EPERM;
   }
+  if (failed == EINVAL) return false;  // the CPU is not ours any more, or not yet again
   if (failed) {
+    c.sentinel_failed = true;
     std::fprintf(stderr, "weft: no sentinel for CPU %d (%s): blocked threads there are found by polling\n", c.number,
                  std::strerror(failed));
     return false;
@@ -204,28 +212,34 @@ void arm_sentinel(cpu& c) {
 // Not before m0 has a second M beside it: where threads are few, goroutines come first.
 void start_wanted_sentinels() {
   if (sched.nms.load(std::memory_order_relaxed) <= 1) return;
-  for (const auto& c : sched.cpus)
-    if (c->wants_sentinel.load(std::memory_order_acquire) && !c->has_sentinel.load(std::memory_order_relaxed) &&
-        !c->sentinel_failed) {
-      if (start_sentinel(*c))
-        c->has_sentinel.store(true, std::memory_order_release);
-      else
-        c->sentinel_failed = true;
-    }
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i) {
+    cpu& c = cpu_at(i);
+    if (!c.wants_sentinel.load(std::memory_order_acquire) || c.has_sentinel.load(std::memory_order_relaxed) ||
+        c.sentinel_failed)
+      continue;
+    if (start_sentinel(c)) c.has_sentinel.store(true, std::memory_order_release);
+  }
 }
 
 void stop_sentinels() {
-  for (const auto& c : sched.cpus) {
-    if (!c->has_sentinel.load(std::memory_order_relaxed)) continue;
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i) {
+    cpu& c = cpu_at(i);
+    c.wants_sentinel.store(false, std::memory_order_relaxed);
+    if (!c.has_sentinel.load(std::memory_order_relaxed)) continue;
     // Beside left-behind goroutines that compute it may not get the CPU for seconds: it ends by itself.
-    pthread_detach(c->sentinel);
-    c->sentinel_number.fetch_add(1, std::memory_order_seq_cst);
-    while (c->visiting.load(std::memory_order_seq_cst) != 0) sched_yield();
-    c->armed.store(1, std::memory_order_seq_cst);  // not before: a look that has just ended may have cleared it
-    futex_wake(c->armed, INT_MAX);
-    c->has_sentinel.store(false, std::memory_order_relaxed);
+    pthread_detach(c.sentinel);
+    c.sentinel_number.fetch_add(1, std::memory_order_seq_cst);
+    while (c.visiting.load(std::memory_order_seq_cst) != 0) sched_yield();
+    c.armed.store(1, std::memory_order_seq_cst);  // not before: a look that has just ended may have cleared it
+    futex_wake(c.armed, INT_MAX);
+    c.has_sentinel.store(false, std::memory_order_relaxed);
   }
-  for (const auto& c : sched.cpus) c->wants_sentinel.store(false, std::memory_order_relaxed);
+}
+
+void pin_sentinels_again() {
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i)
+    if (cpu& c = cpu_at(i); c.has_sentinel.load(std::memory_order_relaxed))
+      with_set_of(c, [&](std::size_t size, const cpu_set_t* set) { pthread_setaffinity_np(c.sentinel, size, set); });
 }
 
 }  // namespace weft::rt

@@ -42,7 +42,7 @@ bool shared_mutex::take_or_mark(std::uint32_t closed, std::uint32_t taken) {
 }
 
 void shared_mutex::lock_slow() {
-  rt::entry who(rt::no_park);
+  rt::entry who(rt::kNoPark);
   lock_.lock();
   if (take_or_mark(~0u, kWriter)) return lock_.unlock();
   waiter self;
@@ -52,7 +52,7 @@ void shared_mutex::lock_slow() {
 }
 
 void shared_mutex::lock_shared_slow() {
-  rt::entry who(rt::no_park);
+  rt::entry who(rt::kNoPark);
   lock_.lock();
   if (take_or_mark(kWriter | kQueued, kReader)) return lock_.unlock();
   waiter self;
@@ -72,7 +72,7 @@ void shared_mutex::unlock_shared_slow(std::uint32_t before) {
 }
 
 void shared_mutex::pass_on(bool readers_first) {
-  const rt::entry who(rt::no_park);
+  const rt::entry who(rt::kNoPark);
   rt::wake_list woken;
   {
     const rt::lock_guard hold(lock_);

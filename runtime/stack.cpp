@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <new>
@@ -16,8 +17,10 @@
 #define VALGRIND_STACK_DEREGISTER(id) (void)(id)
 #endif
 
+#include "runtime/costs.h"
 #include "runtime/lock.h"
 #include "runtime/sanitizer.h"
+#include "weft/numa.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102  // Linux 6.13; older headers do not know it
@@ -34,6 +37,7 @@ constexpr std::size_t kMappingsLeft = 4096;           // of vm.max_map_count, fo
 
 struct pool {
   core_lock lock;
+  int node = -1;  // where its memory is to lie; -1: anywhere
   std::size_t stack_size = kDefaultStackSize;
   std::byte* base = nullptr;  // of the reservation
   std::size_t reserved = 0, open = 0, used = 0;
@@ -42,7 +46,10 @@ struct pool {
   std::size_t nwarm = 0, low_water = 0;
 };
 
-pool stacks;
+auto& pools = *new std::array<pool, kMaxNodes>;  // by node::index
+
+pool& pool_of(int home) { return pools[static_cast<std::size_t>(home)]; }
+
 std::atomic<std::size_t> default_size{kDefaultStackSize};
 
 enum class guards { unknown, madvise, mprotect, exhausted };
@@ -87,10 +94,11 @@ bool install_guard(std::byte* page) {
   return true;
 }
 
-stack* describe(std::byte* base, std::size_t size, bool slot, bool guarded) {
+stack* describe(std::byte* base, std::size_t size, int home, bool slot, bool guarded) {
   stack* s = ::new (base + size - sizeof(stack)) stack;
   s->base = base;
   s->size = size;
+  s->home = static_cast<std::uint16_t>(home);
   s->slot = slot;
   s->guarded = guarded;
   s->fiber = create_fiber();
@@ -99,14 +107,14 @@ stack* describe(std::byte* base, std::size_t size, bool slot, bool guarded) {
 }
 
 // What no stack has been cut from. Under the lock.
-void give_back_reservation() {
+void give_back_reservation(pool& stacks) {
   if (!stacks.base) return;
   if (stacks.reserved > stacks.used) munmap(stacks.base + stacks.used, stacks.reserved - stacks.used);
   stacks.base = nullptr;
 }
 
-bool reserve() {
-  give_back_reservation();
+bool reserve(pool& stacks) {
+  give_back_reservation(stacks);
   for (std::size_t size : kReservations) {
     void* p = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) continue;
@@ -120,13 +128,14 @@ bool reserve() {
 }
 
 // The next slot of the reservation, never used before; null when there is none. Under the lock.
-std::byte* next_slot() {
-  if (!stacks.base && !reserve()) return nullptr;
-  if (stacks.used + stacks.stack_size > stacks.reserved && !reserve()) return nullptr;
+std::byte* next_slot(pool& stacks) {
+  if (!stacks.base && !reserve(stacks)) return nullptr;
+  if (stacks.used + stacks.stack_size > stacks.reserved && !reserve(stacks)) return nullptr;
   while (stacks.used + stacks.stack_size > stacks.open) {
     const std::size_t grow = std::min(kGrow, stacks.reserved - stacks.open);
     std::byte* at = stacks.base + stacks.open;
     if (grow == 0 || mprotect(at, grow, PROT_READ | PROT_WRITE) != 0) return nullptr;
+    if (stacks.node >= 0) numa::prefer_node(at, grow, stacks.node);
     madvise(at, grow, MADV_DODUMP);
     madvise(at, grow, MADV_NOHUGEPAGE);  // a huge page under a stack would commit all of it
     register_roots(at, grow);
@@ -137,7 +146,8 @@ std::byte* next_slot() {
   return slot;
 }
 
-stack* slot_alloc() {
+stack* slot_alloc(int home) {
+  pool& stacks = pool_of(home);
   std::byte* fresh = nullptr;
   std::size_t size;
   {
@@ -151,20 +161,21 @@ stack* slot_alloc() {
     if (!stacks.cold.empty()) {
       const std::uintptr_t cold = stacks.cold.back();
       stacks.cold.pop_back();
-      return describe(reinterpret_cast<std::byte*>(cold & ~std::uintptr_t{1}), size, true, (cold & 1) != 0);
+      return describe(reinterpret_cast<std::byte*>(cold & ~std::uintptr_t{1}), size, home, true, (cold & 1) != 0);
     }
-    fresh = next_slot();
+    fresh = next_slot(stacks);
   }
-  return fresh ? describe(fresh, size, true, install_guard(fresh)) : nullptr;
+  return fresh ? describe(fresh, size, home, true, install_guard(fresh)) : nullptr;
 }
 
-stack* single_alloc(std::size_t size) {
+stack* single_alloc(std::size_t size, int home) {
   void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   if (p == MAP_FAILED) return nullptr;
+  if (const int node = pool_of(home).node; node >= 0) numa::prefer_node(p, size, node);
   madvise(p, size, MADV_NOHUGEPAGE);
   register_roots(p, size);
   auto* base = static_cast<std::byte*>(p);
-  return describe(base, size, false, install_guard(base));
+  return describe(base, size, home, false, install_guard(base));
 }
 
 void undescribe(stack* s) {
@@ -193,11 +204,12 @@ std::uintptr_t make_cold(stack* s) {
 
 }  // namespace
 
-void set_default_stack_size(std::size_t size) {
+namespace {
+
+// Slots have one size: the old ones stay with the goroutines that have them and are unmapped at their end.
+void resize(pool& stacks, std::size_t size) {
   lock_guard hold(stacks.lock);
-  default_size.store(size, std::memory_order_relaxed);
   if (size == stacks.stack_size) return;
-  // Slots have one size: the old ones stay with the goroutines that have them and are unmapped at their end.
   while (stack* s = stacks.warm) {
     stacks.warm = s->next;
     discard(s);
@@ -207,23 +219,38 @@ void set_default_stack_size(std::size_t size) {
     munmap(base, stacks.stack_size);
   }
   stacks.cold.clear();
-  give_back_reservation();
+  give_back_reservation(stacks);
   stacks.nwarm = stacks.low_water = 0;
   stacks.stack_size = size;
 }
 
+}  // namespace
+
+void set_default_stack_size(std::size_t size) {
+  default_size.store(size, std::memory_order_relaxed);
+  for (pool& stacks : pools) resize(stacks, size);
+}
+
+void place_stacks(int home, int node) {
+  pool& stacks = pool_of(home);
+  lock_guard hold(stacks.lock);
+  stacks.node = node;
+}
+
 std::size_t default_stack_size() { return default_size.load(std::memory_order_relaxed); }
 
-stack* stack_alloc(std::size_t size) {
-  if (size == 0 || size == default_stack_size()) return slot_alloc();
-  return single_alloc(size);
+stack* stack_alloc(std::size_t size, int home) {
+  if (size == 0 || size == default_stack_size()) return slot_alloc(home);
+  return single_alloc(size, home);
 }
 
 void stack_free(stack* list) {
   stack* discarded = nullptr;
-  {
+  while (stack* s = list) {
+    pool& stacks = pool_of(s->home);
     lock_guard hold(stacks.lock);
-    while (stack* s = list) {
+    // Almost always all are of one pool.
+    for (; s && &pool_of(s->home) == &stacks; s = list) {
       list = s->next;
       stack*& to = s->slot && s->size == stacks.stack_size ? stacks.warm : discarded;
       if (&to == &stacks.warm) ++stacks.nwarm;
@@ -237,7 +264,9 @@ void stack_free(stack* list) {
   }
 }
 
-std::size_t scavenge_stacks(std::size_t most) {
+namespace {
+
+std::size_t scavenge(pool& stacks, std::size_t most) {
   stack* victims = nullptr;
   std::size_t left;
   {
@@ -258,6 +287,14 @@ std::size_t scavenge_stacks(std::size_t most) {
     lock_guard hold(stacks.lock);
     stacks.cold.push_back(cold);
   }
+  return left;
+}
+
+}  // namespace
+
+std::size_t scavenge_stacks(std::size_t most) {
+  std::size_t left = 0;
+  for (pool& stacks : pools) left += scavenge(stacks, most);
   return left;
 }
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goroutine stacks: reserved address space, committed by use, guarded at the low end.
 //
-// Stacks of the default size come from one reservation, cut into equal slots; a slot is given to a goroutine, used,
-// and kept warm for the next one. Each slot's lowest page is a guard: MADV_GUARD_INSTALL (Linux 6.13) leaves the
-// reservation one mapping, however many guards there are; without it each guard is a PROT_NONE page and costs two
-// mappings, so guards stop (with one line on stderr) when vm.max_map_count is near. Other sizes are mapped one by one
-// and unmapped at the goroutine's end.
+// Stacks of the default size come from a reservation for each NUMA node, cut into equal slots; a slot is given to a
+// goroutine, used, and kept warm for the next one. Each slot's lowest page is a guard: MADV_GUARD_INSTALL (Linux 6.13)
+// leaves the reservation one mapping, however many guards there are; without it each guard is a PROT_NONE page and
+// costs two mappings, so guards stop (with one line on stderr) when vm.max_map_count is near. Other sizes are mapped
+// one by one and unmapped at the goroutine's end.
 //
-// The free ones lie in two lists: warm (still has its pages) and cold (given back to the kernel). scavenge_stacks()
-// gives back half of what was never needed since the call before.
+// The memory of a stack lies on its node where there is a choice: that is said to the kernel before anybody touches it.
+// A free stack goes back to the lists of its node.
+//
+// The free ones lie in two lists for each node: warm (still has its pages) and cold (given back to the kernel).
+// scavenge_stacks() gives back half of what was never needed since the call before.
 //
 // The descriptor of a stack lies at its high end, in the page that every goroutine touches anyway.
 #pragma once
@@ -28,7 +31,8 @@ struct stack {
   stack* next = nullptr;      // in a free list
   std::byte* base = nullptr;  // lowest address, of the guard page
   std::size_t size = 0;       // bytes reserved, guard and descriptor included
-  bool slot = false;          // from the reservation
+  std::uint16_t home = 0;     // whose pool it is from
+  bool slot = false;          // from a reservation
   bool guarded = false;
   void* fiber = nullptr;       // TSan's
   void* fake_stack = nullptr;  // ASan's
@@ -42,8 +46,12 @@ struct stack {
 void set_default_stack_size(std::size_t size);
 std::size_t default_stack_size();
 
-/// A stack of `size` bytes (0: the default); null when memory, address space or mappings are exhausted. Thread-safe.
-stack* stack_alloc(std::size_t size);
+/// From now on the memory of new stacks of that pool lies on that node; < 0: anywhere, as at first. Before others use
+/// it.
+void place_stacks(int home, int node);
+/// A stack of `size` bytes (0: the default) of the pool `home`, a node's index; null when memory, address space or
+/// mappings are exhausted. Thread-safe.
+stack* stack_alloc(std::size_t size, int home = 0);
 /// Takes back stacks linked by `next`. Thread-safe.
 void stack_free(stack* list);
 /// Gives the pages of stacks that have not been needed for a while back to the kernel, at most `most` of them; returns

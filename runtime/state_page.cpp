@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <memory>
 
 #include "bpf/capabilities.h"
@@ -94,13 +95,52 @@ kernel_counts sum_up() {
 }
 
 // The verifier gives up when a signal is pending, and libbpf tries but a few times.
+class undisturbed {
+ public:
+  undisturbed() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~undisturbed() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  undisturbed(const undisturbed&) = delete;
+  undisturbed& operator=(const undisturbed&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 std::unique_ptr<bpf::probes> load_undisturbed(std::string& why_not) {
-  sigset_t all, before_loading;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before_loading);
-  std::unique_ptr<bpf::probes> loaded = bpf::probes::load(kSlots, why_not);
-  pthread_sigmask(SIG_SETMASK, &before_loading, nullptr);
-  return loaded;
+  const undisturbed loading;
+  return bpf::probes::load(kSlots, why_not);
+}
+
+// By their place in bpf/slot.h.
+constexpr std::array kSwitches{"switch_same_mm", "switch_lazy_tlb", "switch_other_mm"};
+constexpr std::array kWakes{"wake_same_cpu", "wake_cross_cpu"};
+constexpr std::array kFlushes{"tlb_flushes_task_switch", "tlb_flushes_remote_shootdown", "tlb_flushes_local_shootdown",
+                              "tlb_flushes_local_mm_shootdown", "tlb_flushes_remote_send_ipi"};
+
+// Since the process began: they are measured now and then only.
+void add_flushes_and_faults(metrics::snapshot& all) {
+  const bpf::cost_counters costs = page.probes->cost();
+  for (std::size_t i = 0; i < kFlushes.size(); ++i) all.counters[kFlushes[i]] = costs.tlb_flushes[i];
+  bpf::faults faults{};
+  const std::uint32_t used = page.used.load(std::memory_order_relaxed);
+  for (std::uint32_t n = 0; n < used; ++n) {
+    const bpf::faults one = page.probes->faults_of(n);
+    faults.reads += one.reads;
+    faults.writes += one.writes;
+    faults.instructions += one.instructions;
+  }
+  all.counters["page_faults_read"] = faults.reads;
+  all.counters["page_faults_write"] = faults.writes;
+  all.counters["page_faults_instruction"] = faults.instructions;
+}
+
+metrics::cost mean_of(const weft_bpf_sum& sum) {
+  const auto samples = static_cast<std::uint32_t>(std::min<std::uint64_t>(sum.timed, UINT32_MAX));
+  return {samples != 0 ? static_cast<double>(sum.ns) / static_cast<double>(sum.timed) * 1e-9 : 0, samples};
 }
 
 // As the last run() began: slots of threads that live on cannot be cleared.
@@ -108,7 +148,7 @@ auto& before = *new kernel_counts;
 
 }  // namespace
 
-bool open_state_page(std::string& why_not) {
+bool open_state_page(bool with_costs, std::string& why_not) {
   if (page.probes && page.owner == getpid()) return true;
   std::unique_ptr<bpf::probes> loaded = load_undisturbed(why_not);
   if (!loaded) return false;
@@ -116,6 +156,9 @@ bool open_state_page(std::string& why_not) {
   page.owner = getpid();
   page.returned.reset();
   page.used.store(0, std::memory_order_relaxed);
+  if (with_costs)
+    if (const std::string refused = measure_kernel(true); !refused.empty())
+      std::fprintf(stderr, "weft: what the kernel charges is not measured: %s\n", refused.c_str());
   bpf::drop_capabilities();
   return true;
 }
@@ -161,6 +204,7 @@ void add_kernel_metrics(metrics::snapshot& all) {
   const kernel_counts now = sum_up();
   for (std::size_t i = 0; i < now.counters.size(); ++i)
     all.counters[kCounters[i].first] = now.counters[i] - before.counters[i];
+  add_flushes_and_faults(all);
   now.blocked.add_to(all.histograms["kernel_blocked"], before.blocked);
   now.runq_wait.add_to(all.histograms["kernel_runq_wait"], before.runq_wait);
   for (const bpf::program_statistics& program : page.probes->statistics()) {
@@ -169,4 +213,39 @@ void add_kernel_metrics(metrics::snapshot& all) {
   }
 }
 
+void add_kernel_costs(metrics::node_costs& shown) {
+  if (!page.probes) return;
+  const auto add = [](weft_bpf_sum& total, const weft_bpf_sum& one) {
+    total.timed += one.timed;
+    total.ns += one.ns;
+  };
+  bpf::cost_counters total{};
+  for (int n = 0; n < sched.ncpus.load(std::memory_order_acquire); ++n) {
+    const cpu& c = cpu_at(n);
+    if (c.home->id != shown.node) continue;
+    const bpf::cost_counters one = page.probes->cost_of(static_cast<std::size_t>(c.id));
+    for (std::size_t i = 0; i < kSwitches.size(); ++i) add(total.switches[i], one.switches[i]);
+    for (std::size_t i = 0; i < kWakes.size(); ++i) add(total.wakes[i], one.wakes[i]);
+  }
+  for (std::size_t i = 0; i < kSwitches.size(); ++i) shown.costs[kSwitches[i]] = mean_of(total.switches[i]);
+  for (std::size_t i = 0; i < kWakes.size(); ++i) shown.costs[kWakes[i]] = mean_of(total.wakes[i]);
+}
+
+std::string measure_kernel(bool on) {
+  if (!page.probes) return "there are no probes";
+  std::string why_not;
+  const undisturbed loading;
+  if (!on)
+    page.probes->cost_off();
+  else if (page.probes->cost_on(why_not))
+    why_not.clear();
+  return why_not;
+}
+
 }  // namespace weft::rt
+
+namespace weft::metrics {
+
+std::string measure_kernel(bool on) { return rt::measure_kernel(on); }
+
+}  // namespace weft::metrics

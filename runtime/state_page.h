@@ -12,8 +12,10 @@ namespace weft::rt {
 
 struct m;
 
-/// Before a run(): loads the probes, unless an earlier run() has. False: it cannot be; why_not is one line.
-bool open_state_page(std::string& why_not);
+/// Before a run(): loads the probes, unless an earlier run() has. False: it cannot be; why_not is one line. with_costs:
+/// the programs that measure what the kernel charges as well, and switches them on; that they cannot be loaded is said
+/// on stderr.
+bool open_state_page(bool with_costs, std::string& why_not);
 
 /// A slot for the calling thread, until it gives it back. None (null) if all are in use or the kernel refuses: for this
 /// thread, the tier is that of the sentinel then.
@@ -43,5 +45,9 @@ thread_state look_at(const m* mp);
 void reset_kernel_metrics();
 /// What the kernel has measured of Ms since the last run() began.
 void add_kernel_metrics(metrics::snapshot& all);
+/// What the kernel charges on the CPUs of a node, as far as it was measured.
+void add_kernel_costs(metrics::node_costs& shown);
+/// Empty: done.
+std::string measure_kernel(bool on);
 
 }  // namespace weft::rt

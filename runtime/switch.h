@@ -45,7 +45,7 @@ inline void swap_exception_state(m* mp, g* from, g* to) {
        to->eh_uncaught) == 0) [[likely]]
     return;
   from->eh_caught = eh.caught;
-  from->eh_uncaught = eh.uncaught;
+  from->eh_uncaught = static_cast<std::uint16_t>(eh.uncaught);
   eh.caught = to->eh_caught;
   eh.uncaught = to->eh_uncaught;
   to->eh_caught = nullptr;

@@ -50,7 +50,7 @@ bool task_group::try_enter_task() {
 
 // The group may be gone as soon as the lock is free.
 void task_group::leave_task() noexcept {
-  const entry who(no_park);
+  const entry who(kNoPark);
   wake_list wake;
   {
     rt::lock_guard hold(lock_);
@@ -84,7 +84,7 @@ void task_group::fail(std::exception_ptr e) noexcept {
 }
 
 void task_group::join() noexcept {
-  entry who(no_park);
+  entry who(kNoPark);
   lock_.lock();
   if (tasks_ == 0) return lock_.unlock();
   waiter self;
@@ -105,7 +105,7 @@ void task_group::wait() {
 }
 
 void task_group::set_limit(int n) {
-  const entry who(no_park);
+  const entry who(kNoPark);
   wake_list wake;
   int tasks;
   {

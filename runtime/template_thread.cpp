@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread that does for others what may wait for a foreign lock: it makes threads (pthread_create takes the dynamic
-// linker's lock), prints schedtrace, and dumps goroutines. Go: templateThread.
+// linker's lock), reads what has become of the machine, prints schedtrace, and dumps goroutines. Go: templateThread.
 //
 // Such a lock may be held by an M that was preempted (preempt.cpp). So it is not sysmon that does these: sysmon sees
 // when this thread is stuck, and lets those Ms go on. And a thread that is made here inherits nothing from anybody.
@@ -33,6 +33,7 @@ void* template_main(void*) {
     self.working_since.store(nanotime(), std::memory_order_release);
     dump_if_wanted();
     serve_m_requests();
+    look_at_machine();
     start_wanted_sentinels();
     trace_if_wanted();
     report_lost_probes();

@@ -68,7 +68,7 @@ void end_thread(m* mp) {
   }
   if (orphan) delete_p(orphan);
   if (!own) return;
-  { lock_guard wait(sched.ending_lock); }  // start_lockedm() may be looking
+  { lock_guard wait(sched.ending_lock); }                                     // start_lockedm() may be looking
   delete mp;
 }
 
@@ -88,6 +88,32 @@ void* m_main(void* argument) {
   end_thread(mp);
   return nullptr;
 }
+
+// Where a thread may run. Takes no memory: neither who starts nor who gives a P (lockedm.cpp) must wait for the
+// allocator's locks.
+class cpu_mask {
+ public:
+  static cpu_mask of(int tid) {
+    cpu_mask mask;
+    syscall(SYS_sched_getaffinity, tid, sizeof mask.words_, mask.words_.data());
+    return mask;
+  }
+  static cpu_mask only(int cpu) {
+    cpu_mask mask;
+    mask.words_[word_of(cpu)] = bit_of(cpu);
+    return mask;
+  }
+  bool has(int cpu) const { return (words_[word_of(cpu)] & bit_of(cpu)) != 0; }
+  bool operator==(const cpu_mask&) const = default;
+  bool give_to(int tid) const { return syscall(SYS_sched_setaffinity, tid, sizeof words_, words_.data()) == 0; }
+
+ private:
+  static constexpr std::size_t kBits = 8 * sizeof(unsigned long);
+  static std::size_t word_of(int cpu) { return static_cast<std::size_t>(cpu) / kBits; }
+  static unsigned long bit_of(int cpu) { return 1ul << static_cast<std::size_t>(cpu) % kBits; }
+
+  std::array<unsigned long, 8192 / kBits> words_{};
+};
 
 void too_many_ms() {
   fatal("thread exhaustion", "runtime: program exceeds " + std::to_string(sched.debug.max_ms) + "-thread limit\n");
@@ -134,24 +160,23 @@ std::atomic<std::uint32_t>& m_link::operator()(std::uint32_t id) const {
 bool is_on(const cpu& c) { return sched_getcpu() == c.number; }
 
 bool is_bound_to(int tid, const cpu& c) {
-  std::array<unsigned long, 128> words{};  // 8192 CPUs
-  const long bytes = syscall(SYS_sched_getaffinity, tid, sizeof words, words.data());
-  if (bytes <= 0 || c.number < 0) return false;
-  constexpr std::size_t kBits = 8 * sizeof words[0];
-  const auto number = static_cast<std::size_t>(c.number);
-  if (words[number / kBits] != 1ul << number % kBits) return false;
-  return std::count(words.begin(), words.end(), 0ul) == static_cast<std::ptrdiff_t>(words.size()) - 1;
+  const int cpu = c.number;
+  return cpu >= 0 && cpu_mask::of(tid) == cpu_mask::only(cpu);
 }
 
-bool pin_thread(int tid, const cpu& c) {
-  if (c.number < 0) return false;
-  const auto n = static_cast<std::size_t>(c.number);
-  cpu_set_t* const set = CPU_ALLOC(n + 1);
-  CPU_ZERO_S(CPU_ALLOC_SIZE(n + 1), set);
-  CPU_SET_S(n, CPU_ALLOC_SIZE(n + 1), set);
-  const bool pinned = sched_setaffinity(tid, CPU_ALLOC_SIZE(n + 1), set) == 0;
-  CPU_FREE(set);
-  return pinned;
+bool pin_thread(int tid, int cpu) { return cpu >= 0 && cpu_mask::only(cpu).give_to(tid); }
+
+bool come_home(int cpu) { return cpu >= 0 && cpu_mask::of(0).has(cpu) && pin_thread(0, cpu); }
+
+// Under the lock, a thread whose M is not dead has not ended, so its number is its own.
+void pin_again() {
+  for (std::uint32_t id = 0, n = sched.nms_ever.load(std::memory_order_acquire); id < n; ++id) {
+    lock_guard hold(sched.lock);
+    m* const mp = sched.allm[id].load(std::memory_order_acquire);
+    if (!mp || mp->dead || mp->zombie || mp->tid.load(std::memory_order_relaxed) == 0) continue;
+    mp->pinned.store(pin_thread(mp->tid, mp->c->number), std::memory_order_relaxed);
+  }
+  pin_sentinels_again();
 }
 
 int create_thread(pthread_t& thread, const pthread_attr_t* attributes, void* (*main)(void*), void* argument) {
@@ -184,7 +209,7 @@ m* make_m() {
 void become_m(m* mp) {
   current_m = mp;
   mp->tid = static_cast<int>(syscall(SYS_gettid));
-  mp->pinned.store(pin_thread(0, *mp->c), std::memory_order_relaxed);
+  mp->pinned.store(pin_thread(0, mp->c->number), std::memory_order_relaxed);
   prctl(PR_SET_TIMERSLACK, 1);
   mp->eh = reinterpret_cast<eh_globals*>(abi::__cxa_get_globals());
   note_stack_bounds(mp);
@@ -221,10 +246,12 @@ bool newm(cpu& c, p* pp, bool spinning) {
   mp->c = &c;
   mp->next_p = pp;
   mp->next_spinning = spinning;
+  if (pp) pp->owner.store(mp, std::memory_order_release);  // sysmon sees if it gets stuck before it can take pp
   if (make_thread(mp)) {
     sched.nms.fetch_add(1, std::memory_order_relaxed);  // now: deadlock.cpp must not count more Ms than threads
     return true;
   }
+  if (pp) pp->owner.store(nullptr, std::memory_order_release);
   lock_guard hold(sched.lock);
   mp->dead = true;
   sched.dead_ms.push(mp->id);
@@ -240,7 +267,7 @@ void start_new_m(p* pp, bool spinning) {
         "newosproc");
   // No thread to be had: the P waits in the idle set for an M that comes back from a blocking call.
   put_away(pp, spinning);
-  if (sched.gate.settle()) check_dead();
+  if (sched.busy.settle()) check_dead();
 }
 
 }  // namespace
@@ -260,16 +287,18 @@ void serve_m_requests() {
     const std::uint32_t wanted = pp->wants_m.exchange(0, std::memory_order_acq_rel);
     if (wanted != 0) start_new_m(pp, wanted == 2);
   }
-  for (const auto& c : sched.cpus)
-    if (c->wants_m.exchange(false, std::memory_order_acq_rel) && c->idle_ms.empty()) newm(*c, nullptr, false);
+  for (int i = 0, cpus = sched.ncpus.load(std::memory_order_acquire); i < cpus; ++i)
+    if (cpu& c = cpu_at(i); c.wants_m.exchange(false, std::memory_order_acq_rel) && c.idle_ms.empty())
+      newm(c, nullptr, false);
 }
 
 // Half of what is above the kept ones each time, so a burst's threads go within a minute.
 void retire_idle_ms() {
-  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * static_cast<int>(sched.cpus.size());
-  for (const auto& c : sched.cpus) {
+  const int cpus = sched.ncpus.load(std::memory_order_acquire);
+  int spare = sched.nidle_ms.load(std::memory_order_relaxed) - kKeptIdleMs * cpus;
+  for (int i = 0; i < cpus; ++i) {
     for (; spare > 0; spare -= 2) {
-      const std::uint32_t id = c->idle_ms.pop();
+      const std::uint32_t id = cpu_at(i).idle_ms.pop();
       if (id == idle_stack<m_link>::kNone) break;
       m* const mp = sched.allm[id].load(std::memory_order_acquire);
       mp->told_to_exit.store(true, std::memory_order_release);
@@ -285,6 +314,7 @@ void retire_idle_ms() {
 void stop_ms() {
   std::vector<m*> to_join;
   std::uint32_t ms = 0;
+  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();  // later ones look at no M
   {
     ms = sched.nms_ever.load(std::memory_order_acquire);
     hardware::heavy_barrier();  // from here on: an M that takes a P sees the run's end, or we see it as the owner
@@ -315,7 +345,6 @@ void stop_ms() {
       mp->told_to_exit.store(true, std::memory_order_release);
     }
   }
-  while (sched.visitors.load(std::memory_order_seq_cst) != 0) sched_yield();
   for (m* mp : to_join) {
     mp->rouse(kWakeToLook);
     pthread_join(mp->thread, nullptr);

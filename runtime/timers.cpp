@@ -111,7 +111,8 @@ void act_on(const expiry& due) {
   if (due.call) due.call(due.argument);
 }
 
-// Timers that change heaps go to the P of number 0 or to the foreign heap: these are looked at last, so none is missed.
+// Timers that change heaps meanwhile go to the foreign heap, which is looked at last, or to another P's (drain()), and
+// then whoever has moved them pokes the watcher afterwards.
 std::int64_t next_timer() {
   std::int64_t first = kNever;
   for (int i = sched.nps.load(std::memory_order_acquire) - 1; i >= 0; --i)

@@ -4,8 +4,12 @@
 //
 // One measure is not Go's. Two goroutines that wake each other in turn make something runnable every 50 ns and never
 // leave anything to steal, yet each ready() sees an idle P and would wake a thread for it, for ever. So a wake whose M
-// found nothing to do doubles the number of submissions that the next wake is put off by (up to kMaxSkip); one that
-// found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period at most.
+// found nothing to do doubles the number of submissions that the next wake of its node is put off by (up to kMaxSkip);
+// one that found something resets it. sysmon looks for work that an idle P could do, so a wrong guess costs its period
+// at most.
+//
+// Who is woken: of the node where the work is the P nearest to the submitter, by core and cache; if none idles there,
+// one of the nearest node that has an idle P. That one comes to help, and decides for itself whether it may (find.cpp).
 #include <sched.h>
 #include <algorithm>
 
@@ -21,42 +25,99 @@ constexpr int kMaxBackoff = 8;
 constexpr int kFirstSkip = 4;
 constexpr int kWakeTries = 8;
 
+int take_idle_in(wake_gate<kMaxPs>& gate, const machine_map& map, numa::range part, numa::range but) {
+  for (int place = part.begin; place < part.end; ++place) {
+    if (place >= but.begin && place < but.end) continue;
+    const cpu& c = *map.row[static_cast<std::size_t>(place)];
+    for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i) {
+      const int id = c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->id;
+      if (gate.take_idle(id)) return id;
+    }
+  }
+  return -1;
+}
+
+// The number of an idle P of that node, the nearest to `from` if that is one of its CPUs; -1: there is none.
+int take_idle_p(node& home, const cpu* from) {
+  const machine_map& map = machine();
+  if (from && from->home == &home) {
+    const numa::view v = map.view_from(*from);
+    if (const int id = take_idle_in(home.gate, map, v.core, {0, 0}); id >= 0) return id;
+    if (const int id = take_idle_in(home.gate, map, v.cache, v.core); id >= 0) return id;
+    return take_idle_in(home.gate, map, v.node, v.cache);
+  }
+  for (const numa::other_node& each : map.near.nodes())
+    if (each.node == home.id) return take_idle_in(home.gate, map, each.cpus, {0, 0});
+  return -1;
+}
+
+// Where to wake somebody for work of `home`: there, or, if no P idles there, on the nearest node where one does. Null:
+// nowhere, or somebody looks for work already.
+node* node_to_wake(node& home) {
+  if (home.gate.nspinning() != 0) return nullptr;
+  if (home.gate.nidle() > 0) return &home;
+  for (const machine_map::neighbour& other : machine().others(home))
+    if (other.there->gate.nidle() > 0) return other.there->gate.nspinning() == 0 ? other.there : nullptr;
+  return nullptr;
+}
+
 // Starts one spinning M, if none spins and a P is idle. Giving nspinning back because the idle P went to somebody else
 // must be followed by another look: a submitter may have come meanwhile and relied on an M that seemed to spin. Not for
 // ever: an idle P may be counted that cannot be had (it is being benched); sysmon looks too.
-void wake_a_spinner(int near) {
-  for (int tries = kWakeTries; tries > 0 && sched.gate.begin_wake(); --tries) {
-    const int id = sched.gate.take_any_idle(near, sched.gomaxprocs.load(std::memory_order_relaxed));
-    if (id >= 0) return startm(sched.allp[static_cast<std::size_t>(id)].load(std::memory_order_acquire), true);
-    sched.gate.end_spinning();
+void wake_a_spinner(node& home, const cpu* from) {
+  for (int tries = kWakeTries; tries > 0; --tries) {
+    node* const there = node_to_wake(home);
+    if (!there || !there->gate.begin_wake()) return;
+    if (const int id = take_idle_p(*there, from); id >= 0) return startm(p_at(id), true);
+    there->gate.end_spinning();
     full_fence();
-    if (!any_work() || !sched.gate.should_wake()) return;
+    if (!any_work(home) || !home.gate.should_wake()) return;
     sched_yield();  // whoever has taken that P is about to say so
   }
 }
 
+bool queues_filled(const cpu& c) {
+  for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i)
+    if (!c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->runq.empty()) return true;
+  return false;
+}
+
+bool timers_due(const timer_heap& heap, std::int64_t now) { return heap.first_when() <= now; }
+
+bool timers_due(const node& of, std::int64_t now) {
+  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i)
+    if (const p* const pp = p_at(i); pp->home == &of && timers_due(pp->timers, now)) return true;
+  return false;
+}
+
 }  // namespace
 
-void wake_spinner(int near) {
-  if (const visit inside; inside.welcome) wake_a_spinner(near);
+void wake_spinner(node& home, const cpu* from) {
+  if (const visit inside; inside.welcome) wake_a_spinner(home, from);
 }
 
 void wakep_slow(p* pp) {
-  const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
+  const node* const there = node_to_wake(*pp->home);
+  if (!there) return;
+  const int backoff = there->wake_backoff.load(std::memory_order_relaxed);
   if (backoff > 0) {
     if (++pp->wakes_skipped < kFirstSkip << backoff) return;
     pp->wakes_skipped = 0;
   }
-  wake_spinner(pp->id);
+  wake_spinner(*pp->home, pp->c);
 }
 
-void wakep_foreign() {
-  if (sched.gate.should_wake()) wake_spinner(0);
+void wakep_foreign(node& home) {
+  if (home.gate.should_wake()) wake_spinner(home, nullptr);
 }
 
-void note_fruitless_wake() {
-  const int backoff = sched.wake_backoff.load(std::memory_order_relaxed);
-  if (backoff < kMaxBackoff) sched.wake_backoff.store(backoff + 1, std::memory_order_relaxed);
+void wakep_everywhere() {
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i) wakep_foreign(node_at(i));
+}
+
+void note_fruitless_wake(node& home) {
+  const int backoff = home.wake_backoff.load(std::memory_order_relaxed);
+  if (backoff < kMaxBackoff) home.wake_backoff.store(backoff + 1, std::memory_order_relaxed);
 }
 
 void acquirep(m* mp, p* pp) {
@@ -92,13 +153,38 @@ void startm(p* pp, bool spinning) {
   if (!give_to_idle_m(pp, spinning) && !give_to_watcher(pp, spinning)) request_m(*pp->c, pp, spinning);
 }
 
+bool has_work(const node& of) {
+  if (of.global_size.load(std::memory_order_acquire) != 0) return true;
+  for (int i = 0, n = sched.ncpus.load(std::memory_order_acquire); i < n; ++i)
+    if (const cpu& c = cpu_at(i); c.home == &of && queues_filled(c)) return true;
+  return false;
+}
+
+bool has_work(const node& of, std::int64_t now) { return has_work(of) || timers_due(of, now); }
+
+bool any_work(const node& home) {
+  if (has_work(home) || netpoll.any_ready()) return true;
+  const std::int64_t now = next_timer() == kNever ? 0 : nanotime();
+  if (timers_due(home, now) || timers_due(foreign_heap, now)) return true;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    if (const node& other = node_at(i); &other != &home && other.gate.nidle() <= 0 && has_work(other, now)) return true;
+  return false;
+}
+
 bool any_work() {
-  if (sched.global_size.load(std::memory_order_acquire) != 0 || netpoll.any_ready()) return true;
-  const int n = sched.nps.load(std::memory_order_acquire);
-  for (int i = 0; i < n; ++i)
-    if (!sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->runq.empty()) return true;
+  if (netpoll.any_ready()) return true;
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    if (has_work(node_at(i))) return true;
   const std::int64_t timer = next_timer();
   return timer != kNever && timer <= nanotime();
+}
+
+node* neglected_node() {
+  const std::int64_t now = next_timer() == kNever ? 0 : nanotime();
+  const bool for_anyone = timers_due(foreign_heap, now) || netpoll.any_ready();
+  for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
+    if (node& home = node_at(i); node_to_wake(home) && (for_anyone || has_work(home, now))) return &home;
+  return nullptr;
 }
 
 // A surplus P goes to the bench. Whoever raises GOMAXPROCS meanwhile sees it there, or we see that it was raised; the
@@ -112,28 +198,29 @@ void put_away(p* pp, bool spinning) {
       pp->benched.store(true, std::memory_order_seq_cst);
       full_fence();
       if (surplus(pp) || !pp->benched.exchange(false, std::memory_order_seq_cst)) {
-        if (spinning) sched.gate.end_spinning();
+        if (spinning) pp->home->gate.end_spinning();
         hardware::heavy_barrier();
-        return wakep_foreign();  // for what was drained
+        return wakep_everywhere();  // for what was drained
       }
     }
-    sched.gate.retire(pp->id, spinning);
+    pp->home->gate.retire(pp->id, spinning);
     spinning = false;
-    if (!surplus(pp) || !sched.gate.take_idle(pp->id)) return;
-    sched.gate.settle();  // as it was before: the P counts as busy, and is ours
+    if (!surplus(pp) || !pp->home->gate.take_idle(pp->id)) return;
+    sched.busy.settle();  // as it was before: the P counts as busy, and is ours
   }
 }
 
 bool retire_p(p* pp, bool spinning) {
   put_away(pp, spinning);
-  if (any_work()) {
-    if (!surplus(pp) && sched.gate.take_idle(pp->id)) {
-      sched.gate.settle();
+  if (any_work(*pp->home)) {
+    if (!surplus(pp) && pp->home->gate.take_idle(pp->id)) {
+      sched.busy.settle();
       return true;
     }
-    wakep_foreign();  // whoever has it now may be busy with something else, and another P idle
+    // Whoever has it now may be busy with something else, and another P idle.
+    if (node* const neglected = neglected_node()) wakep_foreign(*neglected);
   }
-  if (sched.gate.settle()) check_dead();
+  if (sched.busy.settle()) check_dead();
   return false;
 }
 
@@ -151,10 +238,11 @@ visit::visit() {
 
 // As in Go: an M is started in every situation in which find_runnable() would find work.
 void handoffp(p* pp) {
-  const bool own_work = !pp->runq.empty() || sched.global_size.load(std::memory_order_acquire) != 0;
+  node& home = *pp->home;
+  const bool own_work = !pp->runq.empty() || home.global_size.load(std::memory_order_acquire) != 0;
   if (!surplus(pp)) {
     if (own_work) return startm(pp, false);
-    if (sched.gate.nspinning() == 0 && any_work() && sched.gate.begin_wake()) return startm(pp, true);
+    if (home.gate.nspinning() == 0 && any_work(home) && home.gate.begin_wake()) return startm(pp, true);
   }
   if (retire_p_for_good(pp)) startm(pp, false);
 }

@@ -9,9 +9,9 @@
 // WEFT_TEST_SEED=N   chaos mode with this seed
 #pragma once
 
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -98,17 +99,27 @@ inline bool eventually_parked(wait_reason reason, int before, int n) {
   return eventually([&] { return parked(reason) >= before + n; });
 }
 
+/// The threads of a process as they are now.
+inline std::vector<pid_t> threads_of(pid_t process) {
+  std::vector<pid_t> all;
+  std::error_code gone;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task", gone))
+    all.push_back(std::stoi(task.path().filename()));
+  return all;
+}
+
+/// Empty: there is none (any more).
+inline std::string name_of_thread(pid_t process, pid_t tid) {
+  std::string name;
+  std::ifstream comm("/proc/" + std::to_string(process) + "/task/" + std::to_string(tid) + "/comm");
+  std::getline(comm, name);
+  return name;
+}
+
 /// The names of this process's threads.
 inline std::vector<std::string> thread_names() {
   std::vector<std::string> names;
-  DIR* const tasks = opendir("/proc/self/task");
-  if (!tasks) return names;
-  while (const dirent* task = readdir(tasks)) {
-    std::string name;
-    std::ifstream comm(std::string("/proc/self/task/") + task->d_name + "/comm");
-    if (task->d_name[0] != '.' && std::getline(comm, name)) names.push_back(name);
-  }
-  closedir(tasks);
+  for (const pid_t tid : threads_of(getpid())) names.push_back(name_of_thread(getpid(), tid));
   return names;
 }
 
@@ -140,7 +151,7 @@ inline std::ostream& operator<<(std::ostream& out, const setup& s) {
 inline bool has_probes() {
   static const bool loaded = [] {
     std::string why_not;
-    return rt::open_state_page(why_not);
+    return rt::open_state_page(false, why_not);
   }();
   return loaded;
 }

@@ -5,12 +5,15 @@
 A binary stands at BUILD/CONFIG/tests/KIND/NAME. Models and examples are plain programs: status 0 is a pass and 77 a
 skip, and each counts as one. All others are GoogleTest binaries, of which every case counts. A case that ends its
 process, by a crash or at the time limit, is a failure of that case alone: the cases after it are run by a new process.
+
+What runs binaries in another way (tests/vm/run.py) is given by --also. It ends with such a line itself, which counts.
 """
 
 import argparse
 import ctypes
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -212,6 +215,36 @@ class Binary:
         return f"status {status}"
 
 
+class Runner:
+    """A Python script that runs tests of its own and ends with a line like ours, and perhaps a reason in parentheses."""
+
+    SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped(?: \((.*)\))?)?$")
+
+    def __init__(self, command):
+        self.command = shlex.split(command)
+        script = next(word for word in self.command if word.endswith(".py"))
+        self.label = self.config = Path(script).parent.name
+
+    def run(self):
+        ran = subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             cwd=ROOT, text=True, errors="replace", check=False)
+        tally = Tally()
+        lines = ran.stdout.rstrip().splitlines()
+        summary = self.SUMMARY.match(lines[-1]) if lines else None
+        if not summary:
+            tally.fail(f"{self.label}: status {ran.returncode} without a summary", ran.stdout)
+            return tally
+        tally.passed, tally.skipped = int(summary[1]), int(summary[3] or 0)
+        for line in lines:
+            if line.startswith("FAILED "):
+                tally.fail(f"{self.label}: {line.removeprefix('FAILED ')}", "")
+        if tally.failures:
+            tally.failures[0] = (tally.failures[0][0], ran.stdout)
+        if summary[4]:
+            print(f"{self.label}: skipped, {summary[4]}", flush=True)
+        return tally
+
+
 def kill_group(process):
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -269,14 +302,15 @@ def main():
     parser.add_argument("--quick-sanitizers", action="store_true",
                         help="under a sanitizer, leave the slow cases out and set WEFT_TEST_QUICK=1")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the last line to FILE too")
+    parser.add_argument("--also", action="append", default=[], metavar="COMMAND", help="a runner of other tests")
     args = parser.parse_args()
 
     total = Tally()
-    progress = Progress(len(args.binaries))
-    for number, path in enumerate(args.binaries, 1):
-        binary = Binary(path, args)
-        progress.begin(number, binary)
-        tally = binary.run()
+    runs = [Binary(path, args) for path in args.binaries] + [Runner(command) for command in args.also]
+    progress = Progress(len(runs))
+    for number, run in enumerate(runs, 1):
+        progress.begin(number, run)
+        tally = run.run()
         total.add(tally)
         progress.end(tally)
     progress.end_config()

@@ -13,6 +13,7 @@
 #include "tools/doctor_command.h"
 #include "tools/run_command.h"
 #include "tools/sum_command.h"
+#include "tools/topo_command.h"
 #include "tools/usage.h"
 
 namespace {
@@ -23,11 +24,12 @@ struct subcommand {
   int (*run)(int argc, char** argv);
 };
 
-constexpr std::array<subcommand, 3> kSubcommands = {
+constexpr std::array<subcommand, 4> kSubcommands = {
     {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command},
      {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command},
      {"run", "Run a program with the probes, and without the privilege that loading them takes",
-      weft::tools::run_command}}};
+      weft::tools::run_command},
+     {"topo", "Draw the machine's nodes, caches and CPUs, and where Ps are bound", weft::tools::topo_command}}};
 
 constexpr const char* kName = "weft";
 constexpr const char* kFooter = R"(
@@ -36,9 +38,10 @@ Examples:
   weft sum --check list            verify them
   weft run --user www-data -- ./server   a program with the kernel's help, but without privilege
   weft doctor                      what the kernel lets weft do here, and what to do for more
+  weft topo                        nodes, caches, CPUs, and where Ps are bound
   weft sum --help                  all about a subcommand
 
-Environment: GOMAXPROCS=N, WEFT_KERNEL_ASSIST=bpf|sentinel|off, WEFT_STACK_SIZE=64k,
+Environment: GOMAXPROCS=N or node0=N,node1=N, WEFT_KERNEL_ASSIST=bpf|sentinel|off, WEFT_STACK_SIZE=64k,
 WEFT_DEBUG=schedtrace=MS; the manual page weft(1) explains them.)";
 
 // All that is left when no subcommand was found: --help, --version, or a mistake.

@@ -28,7 +28,7 @@ namespace {
 
 constexpr const char* kName = "weft run";
 constexpr const char* kWhat = R"(Run a program with the probes, and without the privilege that loading them takes:
-weft run [--user USER] [--] PROGRAM [ARGUMENT]...)";
+weft run [--user USER] [--costs] [--] PROGRAM [ARGUMENT]...)";
 constexpr const char* kFooter = R"(
 The program gets the probes as open descriptors (WEFT_BPF_FDS) and none of the privilege that loading
 them took: with --user it runs as that user, without any capability; else as the user who called, without
@@ -74,13 +74,15 @@ bool become(const account& who) {
 }
 
 // Null: said why, and the program does without. The descriptors are open for as long as this is there, or exec().
-std::unique_ptr<bpf::probes> load_to_hand_over() {
+std::unique_ptr<bpf::probes> load_to_hand_over(bool with_costs) {
   std::string why_not;
   std::unique_ptr<bpf::probes> loaded = bpf::probes::load(kSlots, why_not);
   if (!loaded) {
     fmt::print(stderr, "{}: no probes, the program runs without: {}\n", kName, why_not);
     return nullptr;
   }
+  if (with_costs && !loaded->prepare_cost(why_not))
+    fmt::print(stderr, "{}: what the kernel charges cannot be measured: {}\n", kName, why_not);
   setenv("WEFT_BPF_FDS", loaded->hand_over().c_str(), 1);
   return loaded;
 }
@@ -99,8 +101,10 @@ int become_program(std::vector<std::string>& words) {
 
 int run_command(int argc, char** argv) {
   std::string user;
+  bool costs = false;
   CLI::App app(kWhat, kName);
   app.add_option("--user", user, "Run it as this user, by name or number")->type_name("USER");
+  app.add_flag("--costs", costs, "Also load what measures the kernel's own costs, for the program to switch on");
   app.prefix_command();
   app.footer(kFooter);
   try {
@@ -113,7 +117,7 @@ int run_command(int argc, char** argv) {
   if (words.empty()) return usage_error(kName, "expected a program to run");
   std::optional<account> as;
   if (!user.empty() && !(as = find_account(user))) return usage_error(kName, fmt::format("no user '{}'", user));
-  const std::unique_ptr<bpf::probes> probes = load_to_hand_over();
+  const std::unique_ptr<bpf::probes> probes = load_to_hand_over(costs);
   if (as && !become(*as)) {
     fmt::print(stderr, "{}: cannot become user '{}': {}\n", kName, user, message_of(errno));
     return kStatusFailed;

@@ -222,14 +222,14 @@ stop_func context_after(const context& ctx, call_ptr f);
 /// time that has passed: at once; time_point::max(): as with_cancel(). Cancelling it stops its timer. Throws
 /// std::bad_alloc. Go: context.WithDeadline.
 template <class Duration>
-[[nodiscard]] cancelable with_deadline(context parent, std::chrono::time_point<clock, Duration> when) {
-  return detail::context_until(std::move(parent), detail::to_ns(when.time_since_epoch()));
+[[nodiscard]] cancelable with_deadline(const context& parent, std::chrono::time_point<clock, Duration> when) {
+  return detail::context_until(parent, detail::to_ns(when.time_since_epoch()));
 }
 
 /// with_deadline() d from now: d <= 0 at once, a huge d never. Throws std::bad_alloc. Go: context.WithTimeout.
 template <class Rep, class Period>
-[[nodiscard]] cancelable with_timeout(context parent, std::chrono::duration<Rep, Period> d) {
-  return detail::context_until(std::move(parent), detail::deadline_in(d));
+[[nodiscard]] cancelable with_timeout(const context& parent, std::chrono::duration<Rep, Period> d) {
+  return detail::context_until(parent, detail::deadline_in(d));
 }
 
 /// A context as `parent`, with a value; done(), err() and deadline() are the parent's. value<T>() finds it by its type,

@@ -59,8 +59,11 @@ class histogram {
 /// "kernel_runq_wait" (runnable, until the kernel gave it a CPU), and the counters "kernel_…", "minor_faults",
 /// "major_faults" of the runtime's threads; "probe_runs_…" and "probe_ns_…" are what the probes themselves cost, while
 /// the kernel counts that (sysctl kernel.bpf_stats_enabled). "takes" counts Ps taken from threads that had blocked or
-/// computed for too long, "handoffs" those of them that went on to run another goroutine. Those that begin with
-/// "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
+/// computed for too long, "handoffs" those of them that went on to run another goroutine. "far_steals" counts how often
+/// an idle P took work from another NUMA node, "node_moves" how many
+/// goroutines came to another node than the one where they ran last, or were to start. "cgroup_throttled_periods" and
+/// "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's cgroup since run() began, as of a
+/// second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name
@@ -74,7 +77,7 @@ struct cost {
 
 /// How long threads stayed blocked in one kind of call, and what the runtime makes of it.
 struct block_costs {
-  int syscall = 0;           ///< its number; -1: a page fault
+  int syscall = 0;           ///< its number; -1: a page fault. Without meaning for idle threads
   std::uint32_t blocks = 0;  ///< decisions made about such blocks
   double wait = 0;           ///< seconds: how long the next one is waited for before its P is handed on
   /// Blocks that ended within a time.
@@ -90,13 +93,24 @@ struct node_costs {
   int node = 0;                       ///< its number
   std::map<std::string, cost> costs;  ///< "handoff": taking a P to its next goroutine; "wake": waking an idle thread
   std::vector<block_costs> blocks;    ///< by kind
+  block_costs idle;                   ///< threads without work: how soon some came, and how long they look for it
 };
 
-/// The live cost model, of every node that goroutines have run on in this process. Only on the tier bpf are decisions
-/// made by it. Any thread, any time. The snapshot's counters tell how they turned out: "handoffs_at_once" and
+/// The live cost model, of every node that goroutines have run on in this process. Only on the tier bpf are handoffs
+/// decided by it. Any thread, any time. The snapshot's counters tell how they turned out: "handoffs_at_once" and
 /// "handoff_waits_lost" handed the P on, "handoff_waits_won" got the thread back in time; "handoff_regret_ns" is what
-/// knowing the future would have saved.
+/// knowing the future would have saved. On every tier "spins_won" and "spins_lost" count idle threads that went on
+/// looking for work and found some in time or did not, and "spin_regret_ns" the time of the latter.
 std::vector<node_costs> costs();
+
+/// Switches on or off that the kernel's own costs are measured: context switches by what becomes of the page table,
+/// wake-ups on the same CPU and across (costs(): "switch_…", "wake_…", without samples where this kernel, before 6.14,
+/// does not tell when a switch ends), TLB flushes by reason and page faults by kind (read(): "tlb_flushes_…",
+/// "page_faults_…"; of the runtime's threads, as long as it was on). Off at first: while on, each of these costs the
+/// whole machine 60 to 150 ns more. Needs the tier bpf, and the capabilities CAP_BPF and CAP_PERFMON at that time, or
+/// the programs loaded at the start: WEFT_DEBUG=kernelcosts=1 (on from the start), `weft run --costs`. Empty: done;
+/// else why it cannot be, in one line. Any thread, any time.
+std::string measure_kernel(bool on);
 
 /// What the runtime has measured since the last run() began. Run-queue histograms are sampled without bias at high
 /// rates: each sample counts for as many as it stands for. Any thread, any time.

@@ -21,15 +21,20 @@ namespace weft {
 /// How run() sets the runtime up. 0 and null mean: the environment (GOMAXPROCS, WEFT_STACK_SIZE, WEFT_KERNEL_ASSIST),
 /// then the default.
 struct run_options {
-  int gomaxprocs = 0;                   ///< number of Ps; default: the allowed CPUs within the cgroup's quota
+  /// Number of Ps, spread over the NUMA nodes. Default: one for each allowed CPU, or, with a lower cgroup quota, that
+  /// rounded up, at least 2, on as few nodes as possible.
+  int gomaxprocs = 0;
   std::size_t stack_size = 0;           ///< bytes reserved for a goroutine's stack; default 64 KiB (8 MiB for main)
   const char* kernel_assist = nullptr;  ///< "auto", "sentinel" or "off"
   bool pin = true;                      ///< pin each M to its P's CPU; without it there is no sentinel
+  /// Instead of a number, one for each NUMA node, as in the environment: "node0=6,node1=2". A node that is not named
+  /// has its default; one that is not there is passed over, with a line on stderr.
+  const char* gomaxprocs_on_nodes = nullptr;
 };
 
 /// How go() starts one goroutine.
 struct go_options {
-  int node = -1;               ///< the NUMA node to start on; -1: this one
+  int node = -1;               ///< the NUMA node to start on (or the nearest that has Ps); -1: this one
   std::size_t stack_size = 0;  ///< bytes reserved for its stack; 0: the runtime's default
   const char* name = nullptr;  ///< shown in dumps; the string must outlive the goroutine
 };
@@ -155,10 +160,16 @@ void yield();
 /// The number of Ps. Go: runtime.GOMAXPROCS(0).
 int gomaxprocs();
 /// Sets the number of Ps (at most 1024) and returns the previous one; n < 1 only reads. Takes effect on a P at its next
-/// scheduling point; waits up to one time slice for that. Go: runtime.GOMAXPROCS.
+/// scheduling point; waits up to one time slice for that. They are spread over the NUMA nodes. Go: runtime.GOMAXPROCS.
 int gomaxprocs(int n);
 
-/// The CPUs this process may use. Go: runtime.NumCPU.
+/// The number of Ps on a NUMA node; 0 if there is no such node.
+int gomaxprocs_on_node(int node);
+/// Sets it, and returns the previous one; the other nodes keep theirs. n < 0 only reads, and so does what would leave
+/// no P at all, more than 1024, or a P on a node without CPUs for this process. Otherwise as gomaxprocs(n).
+int gomaxprocs_on_node(int node, int n);
+
+/// The CPUs this process may use, as of run()'s beginning. Go: runtime.NumCPU.
 int num_cpu();
 /// Goroutines that have not ended. Exact when nothing starts or ends meanwhile. Go: runtime.NumGoroutine.
 int num_goroutine();

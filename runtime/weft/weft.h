@@ -8,6 +8,7 @@
 #include <weft/io.h>
 #include <weft/metrics.h>
 #include <weft/net.h>
+#include <weft/numa.h>
 #include <weft/runtime.h>
 #include <weft/select.h>
 #include <weft/sync.h>

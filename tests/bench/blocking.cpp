@@ -5,8 +5,11 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <weft/chan.h>
@@ -21,6 +24,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <deque>
 #include <thread>
 
 #include "tests/bench/bench.h"
@@ -152,12 +157,13 @@ void two_blocked_stall(const bench::options& o) {
   bench::report("two_blocked_stall", o, static_cast<double>(longest) / 1e3, "us");
 }
 
-// Fresh pages whose faults take some time each, as those of a slow disk: a thread brings in one after the other.
+// Fresh pages whose faults take some time each, as those of a disk: a thread brings each in when its time has come. It
+// uses whatever CPU there is, as a disk uses none of the program's.
 class slow_pages {
  public:
   slow_pages(std::size_t count, std::int64_t delay) : count_(count), delay_(delay) {
     constexpr int kUserModeOnly = 1;
-    fd_ = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | kUserModeOnly));
+    fd_ = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | kUserModeOnly));
     uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
     if (fd_ < 0 || ioctl(fd_, UFFDIO_API, &api) != 0) not_here();
     void* const at =
@@ -185,14 +191,37 @@ class slow_pages {
     std::perror("userfaultfd");
     std::exit(bench::kNotHere);
   }
+  struct request {
+    std::uint64_t address;
+    std::int64_t due;
+  };
+
   void serve() {
-    for (std::size_t served = 0; served < count_; ++served) {
-      uffd_msg fault;
-      if (read(fd_, &fault, sizeof fault) != sizeof fault) bench::die("read of the userfaultfd");
-      bench::kernel_sleep(delay_);
-      uffdio_zeropage zero{.range = {fault.arg.pagefault.address & ~(kPage - 1), kPage}, .mode = 0, .zeropage = 0};
-      ioctl(fd_, UFFDIO_ZEROPAGE, &zero);
+    cpu_set_t all;
+    std::memset(&all, 0xff, sizeof all);
+    sched_setaffinity(0, sizeof all, &all);
+    prctl(PR_SET_TIMERSLACK, 1);
+    std::deque<request> waiting;
+    for (std::size_t served = 0; served < count_;) {
+      accept_requests(waiting);
+      for (; !waiting.empty() && waiting.front().due <= bench::now_ns(); waiting.pop_front(), ++served) {
+        uffdio_zeropage zero{.range = {waiting.front().address, kPage}, .mode = 0, .zeropage = 0};
+        ioctl(fd_, UFFDIO_ZEROPAGE, &zero);
+      }
     }
+  }
+  // Waits for the next one, or until the first that waits is due.
+  void accept_requests(std::deque<request>& waiting) const {
+    pollfd readable{.fd = fd_, .events = POLLIN, .revents = 0};
+    timespec rest{};
+    if (!waiting.empty())
+      rest.tv_nsec = std::clamp<std::int64_t>(waiting.front().due - bench::now_ns(), 0, 999'999'999);
+    if (ppoll(&readable, 1, waiting.empty() ? nullptr : &rest, nullptr) <= 0) return;
+    std::array<uffd_msg, 64> faults;
+    const ssize_t bytes = read(fd_, faults.data(), sizeof faults);
+    if (bytes <= 0) return;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(bytes) / sizeof(uffd_msg); ++i)
+      waiting.push_back({faults[i].arg.pagefault.address & ~(kPage - 1), bench::now_ns() + delay_});
   }
 
   std::size_t count_;
@@ -209,6 +238,22 @@ void fault_50ms(const bench::options& o) {
       "fault_50ms", o, [] {}, [&](std::int64_t i) { pages.touch(static_cast<std::size_t>(i)); }, [] {});
 }
 
+// Page faults of 100 us by 64 goroutines, each with pages of its own.
+void fault_64(const bench::options& o) {
+  constexpr std::size_t kGoroutines = 64;
+  const auto each = static_cast<std::size_t>(o.ops) / kGoroutines;
+  slow_pages pages(kGoroutines * each, 100 * bench::kMicrosecond);
+  weft::wait_group all;
+  const std::int64_t start = bench::now_ns();
+  for (std::size_t g = 0; g < kGoroutines; ++g) {
+    all.go([&, g] {
+      for (std::size_t i = 0; i < each; ++i) pages.touch(g * each + i);
+    });
+  }
+  all.wait();
+  bench::report("fault_64", o, 1e9 / per_op(start, o.ops), "calls/s");
+}
+
 // What the threads that watch over a P take from a goroutine that computes.
 void compute_bound(const bench::options& o) {
   const std::int64_t start = bench::now_ns();
@@ -221,6 +266,7 @@ constexpr std::array kWorks{
     bench::work{"handoff_read_hot", 3'000, in_weft<handoff_read_hot>},
     bench::work{"handoff_read_unannounced", 3'000, in_weft<handoff_read_unannounced>},
     bench::work{"fault_50ms", 20, in_weft<fault_50ms>},
+    bench::work{"fault_64", 6'400, in_weft<fault_64>},
     bench::work{"compute_bound", 300'000'000, in_weft<compute_bound>},
     bench::work{"handoff_read_idle", 20, in_weft<handoff_read_idle>},
     bench::work{"handoff_read_after_20ms", 40, in_weft<handoff_read_after_20ms>},

@@ -105,6 +105,7 @@ ROWS = [
     Row("handoff_read_unannounced", 1, "a plain read -> other runs, hot, p99", "<= 12", "p99"),
     Row("fault_50ms", 1, "page fault of 50 ms -> other runs, p50", "<= 10", "p50"),
     Row("fault_50ms", 1, "page fault of 50 ms -> other runs, p99", "<= 50", "p99"),
+    Row("fault_64", 1, "64 goroutines in page faults of 100 us", ">= 60000"),
     Row("nanosleep_64", 1, "64 goroutines in nanosleep(100 us)", ">= 200000"),
     Row("nanosleep_64", 2, "64 goroutines in nanosleep(100 us)"),
     Row("syscall_overhead", 1, "a call that does not block, above the raw call", "<= 3"),

@@ -185,7 +185,7 @@ void expect_fatal(const child_result& r, const std::string& first_line, std::vec
 
 // Until nothing runs and nothing is runnable, apart from the calling foreign thread.
 void wait_until_all_is_quiet() {
-  EXPECT_TRUE(eventually([] { return rt::sched.gate.busy() == 0 && !rt::any_work(); }));
+  EXPECT_TRUE(eventually([] { return rt::sched.busy.now() == 0 && !rt::any_work(); }));
 }
 
 [[noreturn]] void wait_for_the_end() {
@@ -1463,7 +1463,7 @@ TEST_P(leaving, schedtrace_prints_lines_of_go_s_form) {
 }
 
 TEST_P(leaving, schedtrace_of_an_idle_process_shows_all_ps_idle) {
-  const auto r = run_in_child([] { sleep_for(60ms); }, {{"WEFT_DEBUG", "schedtrace=20"}});
+  const auto r = run_in_child([] { sleep_for(500ms); }, {{"WEFT_DEBUG", "schedtrace=20"}});  // busy at first
   EXPECT_TRUE(r.exited(0)) << r;
   const std::vector<std::string> lines = lines_of(r.err);
   ASSERT_FALSE(lines.empty()) << r;

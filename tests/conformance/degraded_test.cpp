@@ -378,14 +378,7 @@ TEST_P(degraded, without_the_idle_class_there_is_no_sentinel) {
     refuse(SYS_sched_setscheduler, EPERM);
     return weft::run(with_ps(1, tier()), [] {
       hand_off(50);
-      DIR* const tasks = opendir("/proc/self/task");
-      while (const dirent* task = readdir(tasks)) {
-        std::string name;
-        std::ifstream comm(std::string("/proc/self/task/") + task->d_name + "/comm");
-        std::getline(comm, name);
-        EXPECT_NE(name, "weft-sentinel");
-      }
-      closedir(tasks);
+      for (const std::string& name : thread_names()) EXPECT_NE(name, "weft-sentinel");
     });
   });
   WEFT_SKIP_IF_CHILD_DID(r);

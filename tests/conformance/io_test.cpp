@@ -129,7 +129,9 @@ TEST_P(files, threads_use_them_too) {
 
 TEST(files_without_a_run, work) {
   auto f = file::open("/proc/self/exe", O_RDONLY);
-  EXPECT_EQ(read_text(f, 4, 0), "\x7f" "ELF");
+  EXPECT_EQ(read_text(f, 4, 0),
+            "\x7f"
+            "ELF");
 }
 
 }  // namespace

@@ -139,6 +139,43 @@ TEST_P(preemption, while_a_foreign_lock_is_held) {
   });
 }
 
+// Moving it takes a lock of the program's, in whatever the runtime moves it for.
+struct guarded {
+  explicit guarded(std::mutex& guard) : lock(&guard) {}
+  guarded(guarded&& from) noexcept : lock(from.lock) { const std::lock_guard hold(*lock); }
+  guarded& operator=(guarded&& from) noexcept {
+    lock = from.lock;
+    return *this;
+  }
+  std::mutex* lock;
+};
+
+TEST_P(preemption, lets_the_holder_of_a_lock_go_on_that_is_wanted_inside_the_runtime) {
+  WEFT_SKIP_WITHOUT_SIGNALS();
+  in_main([] {
+    for (int round = 0; round < scaled(3) + 1; ++round) {
+      std::mutex lock;
+      std::atomic<bool> held{false}, waits{false};
+      wait_group all;
+      auto c = make_chan<guarded>(1);
+      all.go([&] {
+        const std::lock_guard hold(lock);
+        held = true;
+        while (!waits.load(std::memory_order_relaxed)) {
+        }
+        volatile int work = 0;
+        for (int i = 0; i < 20'000'000; ++i) work = work + 1;
+      });
+      all.go([&] {
+        while (!held) yield();
+        waits = true;
+        c.send(guarded(lock));
+      });
+      all.wait();
+    }
+  });
+}
+
 TEST_P(preemption, leaves_a_goroutine_on_its_thread_and_errno_alone) {
   in_main([] {
     std::atomic<int> moved{0};

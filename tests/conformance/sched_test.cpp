@@ -247,10 +247,10 @@ TEST(idle_ps, no_m_spins_for_long_beside_a_single_busy_goroutine) {
     wait_group done;
     for (int i = 0; i < 100; ++i) done.go([] { yield(); });
     done.wait();
-    EXPECT_TRUE(eventually([] { return rt::sched.gate.nspinning() == 0; }));
+    EXPECT_TRUE(eventually([] { return rt::nspinning_ms() == 0; }));
     int in_a_row = 0, longest = 0;
     for (int i = 0; i < scaled(2000); ++i) {
-      in_a_row = rt::sched.gate.nspinning() > 1 ? in_a_row + 1 : 0;
+      in_a_row = rt::nspinning_ms() > 1 ? in_a_row + 1 : 0;
       longest = std::max(longest, in_a_row);
       yield();
       sched_yield();
@@ -783,12 +783,8 @@ class signal_storm {
 
  private:
   void send_to_all() const {
-    DIR* const tasks = opendir("/proc/self/task");
-    while (const dirent* task = readdir(tasks)) {
-      const pid_t tid = std::atoi(task->d_name);
-      if (tid > 0 && tid != gettid()) syscall(SYS_tgkill, getpid(), tid, number_);
-    }
-    closedir(tasks);
+    for (const pid_t tid : threads_of(getpid()))
+      if (tid != gettid()) syscall(SYS_tgkill, getpid(), tid, number_);
   }
 
   int number_;

@@ -1053,7 +1053,7 @@ struct timed_semaphore {
     return list.waiters.empty();
   }
   void release() {
-    const rt::entry who(rt::no_park);
+    const rt::entry who(rt::kNoPark);
     list.lock.lock();
     rt::waiter* const w = rt::take_first(list.waiters);
     if (!w) ++tokens;

@@ -9,7 +9,8 @@
 // There are two policies, because barrier.h has two meanings:
 //   fences      both barriers are sequentially consistent fences (membarrier refused, TSan)
 //   membarrier  the light barrier is nothing; the heavy one is a full barrier in all threads at one moment
-// and one more, one_cpu: threads that take turns on one CPU see all of each other's writes and need no barrier.
+// one more, one_cpu: threads that take turns on one CPU see all of each other's writes and need no barrier; and
+// shared_cpu, where some threads do and others have the membarrier.
 // Each protocol is checked on every policy that it may meet. What no policy shows: a membarrier that reaches CPUs at
 // different moments, which matters only to protocols of three parties with a single heavy barrier.
 //
@@ -17,6 +18,7 @@
 // NAME_model [factor]: multiplies the iterations of the random searches. mutations.sh shows that the models can fail.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -69,36 +71,85 @@ constexpr rl::memory_order relacy_order(std::memory_order order) {
   }
 }
 
+/// Threads with a CPU each.
+struct side_by_side {
+  side_by_side() {}
+};
+
+/// Made before each operation of a thread: those below `sharing` take turns on one CPU, and whoever comes to run there
+/// has seen all that the one before it did. So an operation begins where it can be preempted, and goes on alone.
+class taking_turns {
+ public:
+  taking_turns() {
+    rl::context& c = rl::ctx();
+    c.sched();
+    c.disable_preemption();
+    rl::thread_info_base* const self = c.threadx_;
+    if (self->index_ >= static_cast<int>(sharing_)) return;
+    for (unsigned i = 0; last_ && last_ != self && i < threads_; ++i)
+      self->acq_rel_order_[i] = std::max(self->acq_rel_order_[i], last_->acq_rel_order_[i]);
+    last_ = self;
+  }
+  ~taking_turns() { rl::ctx().enable_preemption(); }
+  taking_turns(const taking_turns&) = delete;
+  taking_turns& operator=(const taking_turns&) = delete;
+
+  /// By a suite's before().
+  static void begin(unsigned threads, unsigned sharing) {
+    threads_ = threads;
+    sharing_ = sharing;
+    last_ = nullptr;
+  }
+
+ private:
+  static inline unsigned threads_ = 0, sharing_ = 0;
+  static inline const rl::thread_info_base* last_ = nullptr;
+};
+
 /// std::atomic's face on Relacy's atomic. Strong: every operation is sequentially consistent, whatever it asks for.
-template <class T, bool Strong>
+template <class T, bool Strong, class Turn = side_by_side>
 class checked_atomic {
  public:
+  using value_type = T;
   checked_atomic() : word_(T{}) {}
   explicit checked_atomic(T value) : word_(value) {}
 
-  T load(std::memory_order order, rl::debug_info at = here()) const { return word_.load(mo(order), at); }
-  void store(T value, std::memory_order order, rl::debug_info at = here()) { word_.store(value, mo(order), at); }
+  T load(std::memory_order order, rl::debug_info at = here()) const {
+    const Turn turn;
+    return word_.load(mo(order), at);
+  }
+  void store(T value, std::memory_order order, rl::debug_info at = here()) {
+    const Turn turn;
+    word_.store(value, mo(order), at);
+  }
   T exchange(T value, std::memory_order order, rl::debug_info at = here()) {
+    const Turn turn;
     return word_.exchange(value, mo(order), at);
   }
   T fetch_add(T value, std::memory_order order, rl::debug_info at = here()) {
+    const Turn turn;
     return word_.fetch_add(value, mo(order), at);
   }
   T fetch_sub(T value, std::memory_order order, rl::debug_info at = here()) {
+    const Turn turn;
     return word_.fetch_sub(value, mo(order), at);
   }
   T fetch_and(T value, std::memory_order order, rl::debug_info at = here()) {
+    const Turn turn;
     return word_.fetch_and(value, mo(order), at);
   }
   T fetch_or(T value, std::memory_order order, rl::debug_info at = here()) {
+    const Turn turn;
     return word_.fetch_or(value, mo(order), at);
   }
   bool compare_exchange_strong(T& expected, T value, std::memory_order order, std::memory_order failure,
                                rl::debug_info at = here()) {
+    const Turn turn;
     return word_.compare_exchange(rl::bool_t<false>(), expected, value, mo(order), mo(failure), at);
   }
   bool compare_exchange_weak(T& expected, T value, std::memory_order order, std::memory_order failure,
                              rl::debug_info at = here()) {
+    const Turn turn;
     return word_.compare_exchange(rl::bool_t<true>(), expected, value, mo(order), mo(failure), at);
   }
 
@@ -141,6 +192,13 @@ struct one_cpu {
   static void relax(rl::debug_info at = here()) { rl::yield(1, at); }
 };
 
+/// Of threads that share a CPU, and others: the ones do without the heavy barrier, the others have it.
+struct shared_cpu : membarrier {
+  static constexpr const char* kName = "shared_cpu";
+  template <class T>
+  using atomic = checked_atomic<T, false, taking_turns>;
+};
+
 /// Plain data: two accesses that nothing orders, one of them a write, are a violation.
 template <class T>
 class var {
@@ -159,12 +217,15 @@ inline void require(bool holds, const char* what, rl::debug_info at = here()) {
   if (!holds) rl::ctx().fail_test(what, rl::test_result_user_assert_failed, at);
 }
 
-/// FUTEX_WAIT: sleeps while the word is `value`; may return for no reason.
-inline void futex_wait(checked_atomic<int, false>& word, int value, rl::debug_info at = here()) {
+/// FUTEX_WAIT: sleeps while the word is `value`; may return for no reason, and for no deadline.
+template <class Turn>
+bool futex_wait(checked_atomic<int, false, Turn>& word, int value, std::int64_t = 0, rl::debug_info at = here()) {
   rl::rl_futex(&word.word(), rl::RL_FUTEX_WAIT, value, nullptr, nullptr, 0, at);
+  return true;
 }
 /// FUTEX_WAKE of one.
-inline void futex_wake(checked_atomic<int, false>& word, rl::debug_info at = here()) {
+template <class Turn>
+void futex_wake(checked_atomic<int, false, Turn>& word, rl::debug_info at = here()) {
   rl::rl_futex(&word.word(), rl::RL_FUTEX_WAKE, 1, nullptr, nullptr, 0, at);
 }
 

@@ -75,7 +75,7 @@ model=tests/model/wake_model.cpp
 mutation wake $w 'no light barrier' "s/$light//"
 mutation wake $w 'no heavy barrier' "s/$heavy//"
 mutation wake $w 'nspinning is given back after the barrier' 's/(    if \(spinning\) nspinning_[^;]*;\n)(    Policy::heavy_barrier\(\);\n)/$2$1/'
-mutation wake $w 'nidle counts after the barrier' 's/(    nidle_.fetch_add[^\n]*\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
+mutation wake $w 'nidle counts after the barrier' 's/(    if \(nidle_.fetch_add[^\n]*\n)(.*?)(    Policy::heavy_barrier\(\);\n)/$2$3$1/s'
 mutation wake $w 'take_idle() without looking who was faster' 's/if \(word_of\(p\).fetch_and\(~bit_of\(p\), std::memory_order_acq_rel\) & bit_of\(p\)\)/word_of(p).fetch_and(~bit_of(p), std::memory_order_acq_rel);\nif (true)/'
 mutation wake $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
 mutation wake $model 'the last one that span wakes nobody' 's/gate.end_spinning\(\)\) wake\(\);/gate.end_spinning()) {}/'
@@ -83,17 +83,58 @@ mutation wake $model 'a wake without P does not look again' 's/if \(!gate.end_sp
 mutation wake $model 'the M settles before it looks again' 's/(      spinning = work.*?\n.*?\n)(      settle\(\);\n)/$2$1/'
 
 model=tests/model/park_model.cpp
+f=runtime/futex.h
 mutation park $model 'the lock is released before the context is saved' 's/(    left.saved.set\(true\);\n)(    unlock\(\);\n)/$2$1/'
 mutation park $model 'ready without the lock' 's/(run_readier\(\) \{\n.*?)    lock\(\);(.*?)    unlock\(\);/$1$2/s'
 mutation park $model 'ready without a wake-up' 's/(runnext was free"\);\n)    wake\(\);/$1/'
 mutation park $model 'the wake-up comes before the goroutine' 's/(    require\(at\(runq, p\)->put_next[^;]*;\n)(    wake\(\);\n)/$2$1/'
-mutation park $model 'post() without a futex wake' 's/(word_.store\(value[^;]*;\n)    futex_wake\(word_\);/$1/'
-mutation park $model 'post() releases nothing' 's/(word_.store\(value, std::memory_order_)release/$1relaxed/'
+mutation park $f 'post() without a futex wake' 's/(    if \(before == kElsewhere\) return true;\n)    futex_wake\(word_\);/$1/'
+mutation park $f 'post() releases nothing' 's/(word_.exchange\(value, std::memory_order_)acq_rel/$1relaxed/'
 mutation park $model 'the P is given after the post' 's/(    at\(ms, number\).next_p.set\(p\);\n)(    at\(ms, number\).wake.post[^;]*;\n)/$2$1/'
 mutation park $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
 mutation park $q 'rob() takes from the batch only' 's/(      g = )runnext_.load\(std::memory_order_relaxed\);\n *runnext_.store\(nullptr, std::memory_order_relaxed\);/$1nullptr;/'
 mutation park $q 'empty() does not see runnext' 's/runnext_.load\(std::memory_order_acquire\) == nullptr &&//'
 mutation park $w 'no heavy barrier' "s/$heavy//"
+
+model=tests/model/note_model.cpp
+mutation note $f 'post() does not tell of one that is elsewhere' 's/if \(before == kElsewhere\) return true;\n    futex/futex/'
+mutation note $f 'post() forgets one that was claimed elsewhere' 's/return before == kClaimedElsewhere;/return false;/'
+mutation note $f 'post() releases nothing' 's/(word_.exchange\(value, std::memory_order_)acq_rel/$1relaxed/'
+mutation note $f 'post_if_empty() does not tell of one that is elsewhere' 's/if \(expected == kElsewhere\) return true;//'
+mutation note $f 'one that was claimed comes back' 's/if \(value == kClaimedElsewhere \|\| value == kClaimedHere\)/if (false)/'
+mutation note $f 'one that does not sleep can be claimed' 's/(bool claim\(\) \{ return )/$1exchange(kNothing, kClaimedHere) || /'
+mutation note $model 'the sleeper does not await the event' 's/    if \(told != 0 && !interrupted\) await_event\(\);\n//'
+mutation note $model 'what is given is written after the post' 's/(    given.set\(1\);\n)(    if \(wake.post[^;]*;\n)/$2$1/'
+
+model=tests/model/take_back_model.cpp
+mutation take_back $c 'no light barrier' "s/$light//"
+mutation take_back $c 'no heavy barrier' "s/if \(!shares_cpu\(\)\) $heavy//"
+mutation take_back $c 'where is not read again' 's/now.at != seen.at \|\| //'
+mutation take_back $c 'the sequence is not compared' 's/now.call != seen.call \|\| //'
+mutation take_back $c 'what was asked of another P is not withdrawn' 's/ \|\| !still\(\)//'
+mutation take_back $c 'the M does not reset what was taken' 's/revoked_.store\(0, std::memory_order_relaxed\);//'
+mutation take_back $c 'leave() releases nothing' 's/(where_.store\(place::call, std::memory_order_)release/$1relaxed/'
+mutation take_back $f 'a wake-up to look hides the P' 's/(bool post_if_empty.*?\{\n).*?\n  \}/$1    return post(value);\n  }/s'
+mutation take_back $model 'a taker elsewhere takes the CPU for its own' 's/take_p\(pp, \*victim, seen, false\)/take_p(pp, *victim, seen, true)/'
+mutation take_back $model 'take_p() counts the M when it has the P' 's/(take_p\(int pp.*?)    gate.begin_busy\(\);\n(.*?)(    p& taken = )/$1$2    gate.begin_busy();\n$3/s; s/(::taken\) \{\n)      settle\(\);\n/$1/'
+mutation take_back $model 'free_bound() counts the M when it has the goroutine' 's/      gate.begin_busy\(\);\n(      goroutine\* const g = globrunqget\(true\);\n)      if \(!g\) return settle\(\);\n/$1      if (!g) return;\n      gate.begin_busy();\n/'
+mutation take_back $model 'regain_p() wakes nobody' 's/(globrunqput\(g, kInRing\);\n)    wakep\(\);\n(    settle)/$1$2/'
+mutation take_back $model 'regain_p() settles first' 's/(    globrunqput\(g, kInRing\);\n    wakep\(\);\n)(    settle_as_others_are_busy\(\);\n)/$2$1/'
+mutation take_back $model 'the handler wakes nobody' 's/(globrunqput\(g, kInBound\);\n)    wakep\(\);\n/$1/'
+mutation take_back $model 'the handler settles first' 's/(    globrunqput\(g, kInBound\);\n    wakep\(\);\n)(    settle_as_others_are_busy\(\);\n)/$2$1/'
+mutation take_back $model 'the handler stops an M in the runtime' 's/mp.claim.look\(\).at == place::user && mp.claim.taken/mp.claim.taken/'
+mutation take_back $model 'the handler stops an M that has its P' 's/ && mp.claim.taken\(\)\) park/) park/'
+mutation take_back $model 'the handler queues the goroutine before it binds it' 's/(    g.lockedm.store\(mp.number[^;]*;\n)(    globrunqput\(g, kInBound\);\n)/$2$1/'
+mutation take_back $model 'the handler binds nothing' 's/    g.lockedm.store\(mp.number, std::memory_order_relaxed\);\n(    globrunqput\(g, kInBound\);\n)/$1/'
+mutation take_back $model 'the handler goes on at any wake-up' 's/while \(woken == kWakeToLook\);\n    require\(woken == kWakeWithP \|\|[^;]*;/while (false);/'
+mutation take_back $model 'the claim is resumed before the P is acquired' 's/(    acquirep\(mp, mp.next_p.get\(\)\);\n    at[^;]*;\n)(    mp.claim.resume\(\);\n)/$2$1/'
+mutation take_back $model 'the claim is not resumed' 's/    mp.claim.resume\(\);\n//'
+mutation take_back $model 'a goroutine that goes on stays bound' 's/if \(mp.lockedg == kNobody\) (g.lockedm)/if (false) $1/'
+mutation take_back $model 'a goroutine that goes on is no longer locked' 's/if \(mp.lockedg == kNobody\) (g.lockedm)/$1/'
+mutation take_back $model 'who finds a bound goroutine runs it' 's/bound_to != kNobody && bound_to != mp.number/false/'
+mutation take_back $model 'a locked M keeps its P while its goroutine waits' 's/    if \(mp.held != kNobody\) handoffp\(releasep\(mp\)\);\n//'
+mutation take_back $model 'a P is handed on without a look at the queue' 's/any_work\(\) \|\| retire_p/retire_p/; s/(bool retire_p.*?)if \(any_work\(\)\) \{/$1if (false) {/s'
+mutation take_back $model 'an idle P is taken and not settled' 's/(if \(take_idle\(pp\)\) \{\n)        gate.settle\(\);\n/$1/'
 
 s=runtime/idle_stack.h
 mutation idle_stack $s 'no counter beside the number' 's/\(\(head >> 32\) \+ 1\) << 32 \| number/(head >> 32) << 32 | number/'

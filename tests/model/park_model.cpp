@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// park and ready, with an M's sleep and wake around them, on the real run queues, wake_gate and idle_stack: a goroutine
-// parks on M 0 while another one on M 1 readies it. Ms 2 and 3 are threads that startm() may create.
+// park and ready, with an M's sleep and wake around them, on the real run queues, wake_gate, idle_stack and note: a
+// goroutine parks on M 0 while another one on M 1 readies it. Ms 2 and 3 are threads that startm() may create.
 //
 //   park    under the waiting queue's lock the goroutine queues itself; the M leaves its stack; who runs next on the M
 //           (finish_switch) notes the context, then releases the lock
@@ -18,16 +18,17 @@
 // release; the P given after the post; no second look at the queues; rob() that looks at the batch only.
 #include "tests/model/model.h"
 
+#include "runtime/futex.h"
 #include "runtime/idle_stack.h"
 #include "runtime/runq.h"
-#include "runtime/wake.h"
+#include "tests/model/gate.h"
 
 namespace {
 
 using namespace weft::model;
 
 constexpr int kPs = 2, kMs = 4;
-constexpr int kNothing = 0, kWakeWithP = 1, kLeave = 2;  // what a note says
+constexpr int kWakeWithP = 1, kLeave = 2;  // what a note says
 
 struct goroutine {
   var<bool> saved;
@@ -46,25 +47,6 @@ struct links {
   auto& operator()(std::uint32_t number) const { return (*all)[number]; }
 };
 
-/// runtime/futex.h's note, on a futex that Relacy knows.
-template <class Policy>
-class note {
- public:
-  int wait() {
-    for (;;) {
-      if (const int value = word_.exchange(kNothing, std::memory_order_acquire)) return value;
-      futex_wait(word_, kNothing);
-    }
-  }
-  void post(int value) {
-    word_.store(value, std::memory_order_release);
-    futex_wake(word_);
-  }
-
- private:
-  typename Policy::template atomic<int> word_;
-};
-
 template <class Policy>
 struct scheduler : suite<scheduler<Policy>, kMs> {
   template <class T>
@@ -72,11 +54,12 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
   using queue = weft::rt::run_queue<goroutine, 4, 2, Policy>;
 
   struct m {
-    note<Policy> wake;
+    weft::rt::basic_note<typename Policy::template atomic<int>> wake;
     var<int> next_p;
   };
 
-  weft::rt::wake_gate<kPs, Policy> gate;
+  one_node<Policy, kPs> node;
+  weft::rt::wake_gate<kPs, Policy>& gate = node.gate;
   std::array<std::unique_ptr<queue>, kPs> runq;
   typename links<Policy>::words idle_links;
   weft::rt::idle_stack<links<Policy>, Policy> idle_ms{links<Policy>{&idle_links}};
@@ -95,7 +78,7 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
     for (auto& q : runq) q = std::make_unique<queue>();
   }
   void before() {
-    for (int i = 0; i < kPs; ++i) gate.begin_busy();
+    for (int i = 0; i < kPs; ++i) node.busy.begin();
   }
   void after() { require(done.load(std::memory_order_relaxed) == 1, "the goroutine has run to its end"); }
 
@@ -163,7 +146,7 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
 
   void wake() {
     while (gate.should_wake() && gate.begin_wake()) {
-      const int p = gate.take_any_idle(0, kPs);
+      const int p = node.take_any_idle();
       if (p >= 0) return startm(p);
       if (!gate.end_spinning()) return;
       Policy::relax();

@@ -18,7 +18,7 @@
 // P does not look again; take_idle() lets two have a P; the M settles before it looks again.
 #include "tests/model/model.h"
 
-#include "runtime/wake.h"
+#include "tests/model/gate.h"
 
 namespace {
 
@@ -29,13 +29,14 @@ struct scheduler : suite<scheduler<Policy, kPs, kGs, Meet>, kPs + kGs> {
   template <class T>
   using atomic = typename Policy::template atomic<T>;
 
-  weft::rt::wake_gate<kPs, Policy> gate;
+  one_node<Policy, kPs> node;
+  weft::rt::wake_gate<kPs, Policy>& gate = node.gate;
   std::array<atomic<int>, kGs> queued;  // 0 not yet, 1 runnable, 2 taken
   std::array<atomic<int>, kPs> notes;   // 1: the M has been woken
   atomic<int> running, done, stop;
 
   void before() {
-    for (int i = 0; i < kPs + kGs; ++i) gate.begin_busy();
+    for (int i = 0; i < kPs + kGs; ++i) node.busy.begin();
   }
   void thread(unsigned index) {
     const int number = static_cast<int>(index);
@@ -53,7 +54,7 @@ struct scheduler : suite<scheduler<Policy, kPs, kGs, Meet>, kPs + kGs> {
 
   void wake() {
     while (gate.should_wake() && gate.begin_wake()) {
-      const int p = gate.take_any_idle(0, kPs);
+      const int p = node.take_any_idle();
       if (p >= 0) return signal(p);
       if (!gate.end_spinning()) return;
       Policy::relax();
@@ -65,7 +66,7 @@ struct scheduler : suite<scheduler<Policy, kPs, kGs, Meet>, kPs + kGs> {
   }
 
   void settle() {
-    if (!gate.settle()) return;
+    if (!node.busy.settle()) return;
     require(done.load(std::memory_order_acquire) == kGs, "nothing is busy when every G has run");
     require(gate.nspinning() == 0 && gate.nidle() == kPs, "nothing is busy when all Ps are idle and no M spins");
     require(stop.exchange(1, std::memory_order_acq_rel) == 0, "the last one settles once");

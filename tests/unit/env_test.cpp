@@ -85,7 +85,8 @@ TEST(stack_size, is_nothing_else) {
 
 TEST_F(settings, are_the_defaults_where_nothing_is_said) {
   const rt::settings s = rt::read_settings({});
-  EXPECT_EQ(s.gomaxprocs, 0);
+  EXPECT_EQ(s.ps.number, 0);
+  EXPECT_TRUE(s.ps.on_nodes.empty());
   EXPECT_EQ(s.stack_size, 0u);
   EXPECT_EQ(s.tier, assist::bpf);
   EXPECT_FALSE(s.tier_by_name);
@@ -98,9 +99,21 @@ TEST_F(settings, are_the_defaults_where_nothing_is_said) {
 TEST_F(settings, come_from_the_environment) {
   const environment procs("GOMAXPROCS", "7"), stack("WEFT_STACK_SIZE", "128k"), tier("WEFT_KERNEL_ASSIST", "off");
   const rt::settings s = rt::read_settings({});
-  EXPECT_EQ(s.gomaxprocs, 7);
+  EXPECT_EQ(s.ps.number, 7);
   EXPECT_EQ(s.stack_size, 128 * kKi);
   EXPECT_EQ(s.tier, assist::off);
+}
+
+TEST_F(settings, of_ps_may_be_given_for_each_node) {
+  using weft::numa::placement;
+  EXPECT_EQ(weft::numa::parse_wish("node0=6,node1=2")->on_nodes, (placement{{0, 6}, {1, 2}}));
+  EXPECT_EQ(weft::numa::parse_wish("node3=0")->on_nodes, (placement{{3, 0}}));
+  const environment procs("GOMAXPROCS", "node1=5");
+  EXPECT_EQ(rt::read_settings({}).ps.on_nodes, (placement{{1, 5}}));
+  EXPECT_EQ(rt::read_settings({}).ps.number, 0);
+  run_options options;
+  options.gomaxprocs_on_nodes = "node0=3";
+  EXPECT_EQ(rt::read_settings(options).ps.on_nodes, (placement{{0, 3}}));
 }
 
 TEST_F(settings, of_run_options_come_first) {
@@ -110,7 +123,7 @@ TEST_F(settings, of_run_options_come_first) {
   options.stack_size = 256 * kKi;
   options.kernel_assist = "sentinel";
   const rt::settings s = rt::read_settings(options);
-  EXPECT_EQ(s.gomaxprocs, 3);
+  EXPECT_EQ(s.ps.number, 3);
   EXPECT_EQ(s.stack_size, 256 * kKi);
   EXPECT_EQ(s.tier, assist::sentinel);
 }
@@ -121,13 +134,13 @@ TEST_F(settings, of_run_options_hide_a_malformed_variable) {
   options.gomaxprocs = 3;
   options.stack_size = 256 * kKi;
   options.kernel_assist = "off";
-  EXPECT_EQ(rt::read_settings(options).gomaxprocs, 3);
+  EXPECT_EQ(rt::read_settings(options).ps.number, 3);
 }
 
 TEST_F(settings, reach_to_their_limits) {
   for (int n : {1, 2, 1023, rt::kMaxPs}) {
     const environment procs("GOMAXPROCS", std::to_string(n));
-    EXPECT_EQ(rt::read_settings({}).gomaxprocs, n);
+    EXPECT_EQ(rt::read_settings({}).ps.number, n);
   }
   for (std::size_t size : {rt::kMinStackSize, rt::kMaxStackSize}) {
     const environment stack("WEFT_STACK_SIZE", std::to_string(size));
@@ -153,12 +166,13 @@ TEST_F(settings, name_the_tier) {
 }
 
 TEST_F(settings, of_debug_are_a_list) {
-  const environment debug("WEFT_DEBUG", "schedtrace=1000,chaos=18446744073709551615,maxthreads=10,pin=1");
+  const environment debug("WEFT_DEBUG", "schedtrace=1000,chaos=18446744073709551615,maxthreads=10,kernelcosts=1,pin=1");
   const rt::settings s = rt::read_settings({});
   EXPECT_EQ(s.debug.schedtrace_ms, 1000);
   EXPECT_TRUE(s.debug.chaos);
   EXPECT_EQ(s.debug.chaos_seed, UINT64_MAX);
   EXPECT_EQ(s.debug.max_ms, 10);
+  EXPECT_TRUE(s.debug.kernel_costs);
   EXPECT_TRUE(s.pin);
 }
 
@@ -227,35 +241,59 @@ struct malformed {
 };
 
 TEST_F(settings, that_are_malformed_end_the_process_with_one_line) {
-  const malformed all[] = {
-      {"GOMAXPROCS",
-       {"0", "-1", "1025", "4x", "x", " 4", "4 ", "+4", "1.5", "0x4", "99999999999999999999", "4,5"},
-       "1 to 1024"},
-      {"WEFT_STACK_SIZE", {"1k", "2G", "64kb", "big", "-64k", "16383"}, "64k"},
-      {"WEFT_KERNEL_ASSIST", {"on", "Sentinel", "sentinel ", "1", "off,auto"}, "sentinel"},
-      {"WEFT_DEBUG",
-       {"x",
-        "schedtrace",
-        "schedtrace=",
-        "schedtrace=x",
-        "schedtrace=-1",
-        "schedtrace=1s",
-        "chaos",
-        "chaos=-1",
-        "chaos=x",
-        "pin",
-        "pin=2",
-        "pin=no",
-        "maxthreads=0",
-        "maxthreads=10001",
-        "maxthreads=x",
-        "schedtrace=10,x=1",
-        "schedtrace=10;pin=0",
-        "schedtrace=99999999999999999999",
-        "SCHEDTRACE=1",
-        "=1",
-        ",pin=0"},
-       "schedtrace=MS"}};
+  const malformed all[] = {{"GOMAXPROCS",
+                            {"0",
+                             "-1",
+                             "1025",
+                             "4x",
+                             "x",
+                             " 4",
+                             "4 ",
+                             "+4",
+                             "1.5",
+                             "0x4",
+                             "99999999999999999999",
+                             "4,5",
+                             "node0",
+                             "node0=",
+                             "node=1",
+                             "node-1=1",
+                             "node0=-1",
+                             "node0=1025",
+                             "node0=1000,node1=100",
+                             "node0=1,node0=2",
+                             "node0=1,",
+                             ",node0=1",
+                             "node0=1;node1=2",
+                             "node0=1,4",
+                             "Node0=1",
+                             "node0 = 1"},
+                            "node0=6,node1=2"},
+                           {"WEFT_STACK_SIZE", {"1k", "2G", "64kb", "big", "-64k", "16383"}, "64k"},
+                           {"WEFT_KERNEL_ASSIST", {"on", "Sentinel", "sentinel ", "1", "off,auto"}, "sentinel"},
+                           {"WEFT_DEBUG",
+                            {"x",
+                             "schedtrace",
+                             "schedtrace=",
+                             "schedtrace=x",
+                             "schedtrace=-1",
+                             "schedtrace=1s",
+                             "chaos",
+                             "chaos=-1",
+                             "chaos=x",
+                             "pin",
+                             "pin=2",
+                             "pin=no",
+                             "maxthreads=0",
+                             "maxthreads=10001",
+                             "maxthreads=x",
+                             "schedtrace=10,x=1",
+                             "schedtrace=10;pin=0",
+                             "schedtrace=99999999999999999999",
+                             "SCHEDTRACE=1",
+                             "=1",
+                             ",pin=0"},
+                            "schedtrace=MS"}};
   for (const malformed& variable : all)
     for (const std::string& value : variable.values)
       expect_malformed(in_child({{variable.name, value}}, [] { rt::read_settings({}); }), variable.name, value,
@@ -272,6 +310,8 @@ TEST_F(settings, of_run_options_that_are_malformed_are_named) {
   };
   expect_malformed(with([](run_options& o) { o.gomaxprocs = -3; }), "run_options.gomaxprocs", "-3", "1 to 1024");
   expect_malformed(with([](run_options& o) { o.gomaxprocs = 1025; }), "run_options.gomaxprocs", "1025", "1 to 1024");
+  expect_malformed(with([](run_options& o) { o.gomaxprocs_on_nodes = "two"; }), "run_options.gomaxprocs_on_nodes",
+                   "two", "node0=6,node1=2");
   expect_malformed(with([](run_options& o) { o.stack_size = 100; }), "run_options.stack_size", "100", "64k");
   expect_malformed(with([](run_options& o) { o.kernel_assist = "maybe"; }), "run_options.kernel_assist", "maybe",
                    "sentinel");

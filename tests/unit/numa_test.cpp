@@ -231,43 +231,111 @@ TEST(cpu_lists, are_empty_when_malformed) {
   }
 }
 
-void siblings(tree& files, int cpu, const std::string& list) {
-  files.write("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list", list + "\n");
+// A tree that describes nodes, cores and caches as sysfs does.
+class sysfs_tree : public testing::Test {
+ protected:
+  void node(int id, const std::string& cpus, const std::string& distances, const std::string& kilobytes) {
+    const std::string directory = "/sys/devices/system/node/node" + std::to_string(id);
+    files_.write(directory + "/cpulist", cpus + "\n");
+    files_.write(directory + "/distance", distances + "\n");
+    files_.write(directory + "/meminfo", "\nNode 0 MemTotal:  " + kilobytes + " kB\nNode 0 MemFree: 1 kB\n");
+  }
+  void online_nodes(const std::string& list) { files_.write("/sys/devices/system/node/online", list + "\n"); }
+  void siblings(int cpu, const std::string& list) {
+    files_.write(directory_of(cpu) + "/topology/thread_siblings_list", list + "\n");
+  }
+  void cache(int cpu, int index, int level, const std::string& list) {
+    const std::string directory = directory_of(cpu) + "/cache/index" + std::to_string(index);
+    files_.write(directory + "/level", std::to_string(level) + "\n");
+    files_.write(directory + "/shared_cpu_list", list + "\n");
+  }
+  static std::string directory_of(int cpu) { return "/sys/devices/system/cpu/cpu" + std::to_string(cpu); }
+  topology read(const cpu_list& allowed) const { return read_topology(files_.path(), allowed); }
+
+  tree files_;
+};
+
+TEST_F(sysfs_tree, that_is_empty_is_one_node_of_cores_that_share_a_cache) {
+  const topology machine = read({1, 4});
+  ASSERT_EQ(machine.nodes().size(), 1u);
+  EXPECT_EQ(machine.nodes()[0].cpus, (cpu_list{1, 4}));
+  EXPECT_GT(machine.nodes()[0].memory, 0u);
+  EXPECT_EQ(machine.find_cpu(4)->core, 4);
+  EXPECT_EQ(machine.find_cpu(4)->cache, 1);
+  EXPECT_TRUE(machine.offline().empty());
 }
 
-TEST(binding_order, takes_cores_before_smt_siblings_and_node_after_node) {
-  tree files;
-  for (int cpu : {0, 4}) siblings(files, cpu, "0,4");
-  for (int cpu : {1, 5}) siblings(files, cpu, "1,5");
-  for (int cpu : {2, 3}) siblings(files, cpu, "2-3");
-  for (int cpu : {6, 7}) siblings(files, cpu, "6-7");
-  const std::vector<node> nodes = {{0, {0, 1, 4, 5}, 0}, {1, {2, 3, 6, 7}, 0}};
-  EXPECT_EQ(binding_order(nodes, {0, 1, 2, 3, 4, 5, 6, 7}, files.path()), (cpu_list{0, 1, 2, 6, 4, 5, 3, 7}));
+TEST_F(sysfs_tree, nodes_have_their_cpus_memory_and_distances) {
+  online_nodes("0,2");
+  node(0, "0-1", "10 21", "1024");
+  node(2, "2-3", "21 10", "2048");
+  const topology machine = read({0, 1, 3});
+  ASSERT_EQ(machine.nodes().size(), 2u);
+  EXPECT_EQ(machine.nodes()[1].id, 2);
+  EXPECT_EQ(machine.nodes()[1].cpus, cpu_list{3});
+  EXPECT_EQ(machine.nodes()[1].memory, 2048u * 1024);
+  EXPECT_EQ(machine.distance(0, 2), 21);
 }
 
-TEST(binding_order, takes_the_sibling_of_a_thread_that_is_not_allowed_as_a_core) {
-  tree files;
-  for (int cpu : {0, 2}) siblings(files, cpu, "0,2");
-  for (int cpu : {1, 3}) siblings(files, cpu, "1,3");
-  EXPECT_EQ(binding_order({{0, {1, 2, 3}, 0}}, {1, 2, 3}, files.path()), (cpu_list{1, 2, 3}));
+TEST_F(sysfs_tree, cpuless_and_memoryless_nodes_stay) {
+  online_nodes("0-1");
+  node(0, "0-1", "10 40", "0");
+  node(1, "", "40 10", "2048");
+  const topology machine = read({0, 1});
+  ASSERT_EQ(machine.nodes().size(), 2u);
+  EXPECT_TRUE(machine.nodes()[1].cpus.empty());
+  EXPECT_EQ(machine.nearest_memory(0), 1);
 }
 
-TEST(binding_order, puts_cpus_of_no_known_node_last_and_takes_undescribed_ones_as_cores) {
-  tree files;
-  EXPECT_EQ(binding_order({{0, {5}, 0}, {2, {1, 3}, 0}}, {0, 1, 3, 5}, files.path()), (cpu_list{5, 1, 3, 0}));
+TEST_F(sysfs_tree, siblings_and_caches_are_named_by_their_lowest_allowed_cpu) {
+  for (int cpu = 0; cpu < 8; ++cpu) {
+    siblings(cpu, std::to_string(cpu & ~1) + "-" + std::to_string(cpu | 1));
+    cache(cpu, 0, 1, std::to_string(cpu));
+    cache(cpu, 1, 3, cpu < 4 ? "0-3" : "4-7");
+    cache(cpu, 2, 2, std::to_string(cpu));
+  }
+  const topology machine = read({1, 2, 3, 4, 5, 6, 7});
+  EXPECT_EQ(machine.find_cpu(1)->core, 1);
+  EXPECT_EQ(machine.find_cpu(3)->core, 2);
+  EXPECT_EQ(machine.find_cpu(3)->cache, 1);
+  EXPECT_EQ(machine.find_cpu(7)->cache, 4);
+}
+
+TEST_F(sysfs_tree, a_cache_that_spans_nodes_counts_as_one_in_each) {
+  online_nodes("0-1");
+  node(0, "0-1", "10 11", "1");
+  node(1, "2-3", "11 10", "1");
+  for (int cpu = 0; cpu < 4; ++cpu) cache(cpu, 0, 3, "0-3");
+  EXPECT_EQ(read({0, 1, 2, 3}).find_cpu(3)->cache, 2);
+}
+
+TEST_F(sysfs_tree, offline_cpus_are_known) {
+  files_.write("/sys/devices/system/cpu/present", "0-7\n");
+  files_.write("/sys/devices/system/cpu/online", "0,2-4,7\n");
+  EXPECT_EQ(read({0, 2}).offline(), (cpu_list{1, 5, 6}));
+}
+
+TEST_F(sysfs_tree, a_cpu_that_no_node_lists_has_no_known_node) {
+  online_nodes("0");
+  node(0, "0", "10", "1");
+  EXPECT_EQ(read({0, 5}).node_of_cpu(5), -1);
+  EXPECT_EQ(read({0, 5}).cpus(), (cpu_list{0, 5}));
 }
 
 TEST(topology_of_parts, maps_cpus_to_nodes_and_keeps_cpuless_nodes) {
-  const topology machine({{0, {0, 1}, 1}, {1, {}, 2}, {3, {1500}, 0}}, {0, 1, 1500, 7}, std::vector<int>(9, 20));
-  EXPECT_EQ(machine.nodes().size(), 3u);
+  const topology machine({.nodes = {{3, {}, 0}, {0, {}, 1}, {1, {}, 2}},
+                          .cpus = {{1500, 3, 1500, 1500}, {0, 0, 0, 0}, {1, 0, 1, 0}, {7, -1, 7, 7}}});
+  ASSERT_EQ(machine.nodes().size(), 3u);
+  EXPECT_EQ(machine.nodes()[0].cpus, (cpu_list{0, 1}));
   EXPECT_TRUE(machine.nodes()[1].cpus.empty());
   EXPECT_EQ(machine.node_of_cpu(1), 0);
   EXPECT_EQ(machine.node_of_cpu(1500), 3);
   for (int cpu : {-1, 2, 7, 1501}) EXPECT_EQ(machine.node_of_cpu(cpu), -1) << cpu;
+  EXPECT_EQ(machine.cpus(), (cpu_list{0, 1500, 1, 7}));
 }
 
 TEST(topology_of_parts, takes_unknown_distances_as_far_and_self_as_local) {
-  const topology machine({{0, {0}, 0}, {2, {1}, 0}}, {0, 1}, {0, 21, 0, 10});
+  const topology machine({.nodes = {{0, {}, 0}, {2, {}, 0}}, .distances = {0, 21, 0, 10}, .cpus = {{0, 0, 0, 0}}});
   EXPECT_EQ(machine.distance(0, 0), 10);
   EXPECT_EQ(machine.distance(2, 2), 10);
   EXPECT_EQ(machine.distance(0, 2), 21);
@@ -315,6 +383,55 @@ TEST(topology_discovered, writes_nothing_to_stderr) {
   testing::internal::CaptureStderr();
   topology::discover();
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
+TEST(memory_on_a_node, is_zeroed_and_there) {
+  constexpr std::size_t kSize = 100'000;
+  auto* const memory = static_cast<unsigned char*>(alloc_on_node(kSize, 0));
+  EXPECT_EQ(std::count(memory, memory + kSize, 0), static_cast<std::ptrdiff_t>(kSize));
+  memory[kSize - 1] = 1;
+  weft::numa::free(memory, kSize);
+}
+
+TEST(memory_on_a_node, lies_on_that_node_once_it_is_touched) {
+  const topology machine = topology::discover();
+  for (const node& n : machine.nodes()) {
+    if (n.memory == 0) continue;
+    void* const memory = alloc_on_node(1, n.id);
+    EXPECT_LT(node_of(memory), 0);
+    *static_cast<volatile char*>(memory) = 1;
+    const int where = node_of(memory);
+    EXPECT_TRUE(where == n.id || where < 0) << where;  // not told where the kernel has no move_pages()
+    weft::numa::free(memory, 1);
+  }
+}
+
+TEST(memory_on_a_node, comes_from_elsewhere_without_a_word_if_there_is_no_such_node) {
+  const topology machine = topology::discover();
+  testing::internal::CaptureStderr();
+  for (int node : {-1, 63, 1023, 100'000}) {
+    void* const memory = alloc_on_node(5000, node);
+    *static_cast<volatile char*>(memory) = 1;
+    weft::numa::free(memory, 5000);
+  }
+  for (const node& n : machine.nodes()) weft::numa::free(alloc_on_node(0, n.id), 0);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
+TEST(memory_on_a_node, that_cannot_be_had_is_bad_alloc) {
+  EXPECT_THROW(alloc_on_node(SIZE_MAX, 0), std::bad_alloc);
+  EXPECT_THROW(alloc_on_node(SIZE_MAX / 2, 0), std::bad_alloc);
+  EXPECT_THROW(allocator<long>(0).allocate(SIZE_MAX / 4), std::bad_alloc);
+}
+
+TEST(numa_allocator, serves_containers) {
+  std::vector<int, allocator<int>> numbers(allocator<int>(0));
+  for (int i = 0; i < 10'000; ++i) numbers.push_back(i);
+  EXPECT_EQ(numbers[9'999], 9'999);
+  const auto other = numbers;
+  EXPECT_EQ(other, numbers);
+  EXPECT_EQ(other.get_allocator(), allocator<long>(0));
+  EXPECT_NE(other.get_allocator(), allocator<int>(1));
 }
 
 }  // namespace

@@ -337,12 +337,13 @@ TEST_P(probes_on_this_kernel, do_not_count_the_sleep_of_an_idle_thread_as_a_bloc
 TEST_P(probes_on_this_kernel, count_every_block_and_every_wait_for_a_cpu_in_the_histograms) {
   conclusively([&] {
     const histograms before = probes_->histograms_of(kMine);
+    const snapshot first = read_slot(mine());
     registered_thread thread(*probes_, kMine, [&] {
       for (std::uint32_t first = read_slot(mine()).blocks; read_slot(mine()).blocks - first < 100;) nap();
     });
     thread.join();
-    const snapshot first = thread.before(), last = read_slot(mine());
-    if (!all_switches_seen(first, thread.after())) return false;
+    const snapshot last = read_slot(mine());
+    if (!all_switches_seen(thread.before(), thread.after())) return false;
     const histograms& seen = probes_->histograms_of(kMine);
     const std::uint32_t blocks = last.blocks - first.blocks;
     EXPECT_EQ(last.wakeups - first.wakeups, blocks);

@@ -119,6 +119,25 @@ TEST(weft_run, hands_the_probes_to_a_program_without_privilege) {
   EXPECT_TRUE(insisting.exited(0)) << insisting;
 }
 
+// Kernels before 5.19 let nobody switch them on who has no capability.
+TEST(weft_run, hands_over_what_measures_the_kernel_if_asked_to) {
+  if (getuid() != 0) GTEST_SKIP() << "needs root";
+  if (!in_child([] { exec_weft({"doctor"}); }).exited(0)) GTEST_SKIP() << "no probes here (probes_test says why)";
+  const std::vector<std::string> program = {"--",           "env", "WEFT_DEBUG=kernelcosts=1",
+                                            weft_command(), "sum", "/etc/passwd"};
+  const auto run_with = [&](std::vector<std::string> options) {
+    options.insert(options.end(), program.begin(), program.end());
+    return weft_run(options);
+  };
+  const child_result without = run_with({"--user", "65534"}), with = run_with({"--user", "65534", "--costs"});
+  if (with.exited(kCannotRun)) GTEST_SKIP() << "the command is out of reach for others";
+  EXPECT_TRUE(without.exited(0)) << without;
+  EXPECT_TRUE(with.exited(0)) << with;
+  const std::string refusal = "weft: what the kernel charges is not measured: bpf() refused: ";
+  EXPECT_TRUE(without.err.starts_with(refusal)) << without;
+  EXPECT_TRUE(with.err.empty() || with.err.starts_with(refusal)) << with;
+}
+
 TEST(weft_run, goes_on_without_probes) {
   if (getuid() != 0) GTEST_SKIP() << "needs root, or the reason is another";
   const child_result r = in_child([] {
