@@ -191,7 +191,7 @@ struct scheduler : suite<scheduler<Policy>, kMs> {
       gate.retire(p, spinning);
       spinning = work() && gate.take_idle(p);
       if (spinning) gate.begin_spinning();
-      if (gate.settle()) require(done.load(std::memory_order_acquire) == 1, "nothing is busy when all is done");
+      if (node.busy.settle()) require(done.load(std::memory_order_acquire) == 1, "nothing is busy when all is done");
       if (spinning) continue;
       if (!stopm(number, p)) return;
       spinning = true;
