@@ -2,10 +2,10 @@
 // "All goroutines are asleep". Go: checkdead.
 //
 // Called by whoever brought sched.busy to zero: no P is held, no M is blocked in an announced call. Then
-// only these can make a goroutine runnable: work that is already queued (seen by the second look before), a timer, or a
-// thread that is no M. Threads of the process that are neither ours nor asleep in one of our queues may call into the
-// runtime at any time, whether they have done so before or not; so while there is one, there is no deadlock. sysmon
-// looks again, after 1 ms, 2 ms … 1 s, because such a thread may end without a word.
+// only these can make a goroutine runnable: work that is already queued (seen by the second look before), a timer, a
+// file that a goroutine waits for, or a thread that is no M. Threads of the process that are neither ours nor asleep in
+// one of our queues may call into the runtime at any time, whether they have done so before or not; so while there is
+// one, there is no deadlock. sysmon looks again, after 1 ms, 2 ms … 1 s, because such a thread may end without a word.
 //
 // From the first look to the last nobody may have been busy, not for a moment (times_busy). An M that wakes in between
 // may carry a timer, which is then in no heap, to its goroutine, or wake a foreign thread that was counted as asleep,
@@ -13,6 +13,7 @@
 // looked at first: once none is left, what the queues show is final.
 #include <sys/stat.h>
 
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 
 namespace weft::rt {
@@ -37,7 +38,7 @@ int own_threads() {
 bool all_asleep() {
   if (!sched.active.load(std::memory_order_acquire) || sched.main_done.load(std::memory_order_acquire)) return false;
   const std::uint32_t times_busy = sched.busy.times();
-  if (sched.busy.now() != 0 || next_timer() != kNever) return false;
+  if (sched.busy.now() != 0 || next_timer() != kNever || poll_waiters() != 0) return false;
   const std::uint64_t changes = sched.foreign_changes.load(std::memory_order_seq_cst);
   const int waiting = sched.nforeign_waiting.load(std::memory_order_seq_cst);
   if (threads_of_process() - own_threads() - sched.baseline_threads - waiting > 0) return false;

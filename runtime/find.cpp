@@ -6,7 +6,7 @@
 //
 // The order of one round: leave if the run() is over or the P surplus; own timers; every 61st slice one from the global
 // queue (so it does not starve behind local work); runnext, then the local queue; the global queue, this P's share; the
-// poller (when there is one); steal, as a spinning M; put the P into the idle set, look again, sleep.
+// poller; steal, as a spinning M; put the P into the idle set, look again, sleep.
 //
 // A thief makes four passes over the Ps of its node: first those of its core, then those that share its cache, then the
 // others; within each of these from a random start in a random stride. It takes half of a ring; only on the last pass
@@ -27,6 +27,7 @@
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 #include "runtime/steal.h"
 #include "runtime/wake_order.h"
@@ -153,6 +154,8 @@ void judge_robbery(p* pp) {
 
 bool may_spin(m* mp) {
   if (mp->spinning) return true;
+  // There is nobody to steal from, and what comes to a file wakes it in the poller as soon as it would be seen here.
+  if (sched.nps.load(std::memory_order_relaxed) == 1 && netpoll.active()) return false;
   node& home = *mp->held->home;
   const int busy = home.ps.load(std::memory_order_relaxed) - home.gate.nidle();
   if (!room_to_spin(busy, home.gate.nspinning())) return false;
@@ -189,6 +192,7 @@ g* look_everywhere(m* mp, search& s) {
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
       if (g* gp = steal_pass(pp, map, pass == kStealPasses - 1)) return gp;
     if (g* gp = globrunqget(pp, *pp->home, INT32_MAX)) return gp;
+    if (g* gp = netpoll.active() ? netpoll.work(pp) : nullptr) return gp;
     if (g* gp = due_timers_work(pp)) return gp;
     if (!one_node)
       if (g* gp = fetch_far_work(pp, map, s.far)) return gp;
@@ -261,6 +265,16 @@ void renew_allowance(p* pp) {
   pp->switches_left.store(pp->allowed, std::memory_order_relaxed);
 }
 
+// Whether files come before the goroutines that wait to run, so that none waits for long behind them: when a slice was
+// ended, perhaps for a file's sake, and every kPollEveryNs.
+bool poll_first(p* pp, bool allowance_used, bool used_up) {
+  if (!allowance_used) return used_up;
+  look_by(pp, pp->allowed_at + kPollEveryNs);
+  if (!used_up && pp->allowed_at - pp->polled_at < kPollEveryNs / 2) return false;
+  pp->polled_at = pp->allowed_at;
+  return true;
+}
+
 // A random goroutine instead of the next one: what a test of schedules wants.
 void shuffle(p* pp) {
   for (std::uint32_t n = pp->random.below(3); n > 0; --n)
@@ -328,9 +342,14 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       look_by(pp, pp->timers.first_when());
     }
     if (sched.debug.chaos) shuffle(pp);
+    if (netpoll.active() && poll_first(pp, allowance_used, used_up) && (gp = netpoll.work(pp))) {
+      stop_spinning(mp);
+      return true;
+    }
     // After a slice it is the queue's turn.
     const bool fair = !used_up && (allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0);
     gp = local_work(mp, fair, inherits);
+    if (!gp && netpoll.active()) gp = netpoll.work(pp);
     if (!gp && may_spin(mp)) gp = spin(mp);
     if (gp) {
       stop_spinning(mp);

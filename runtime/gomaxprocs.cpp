@@ -142,7 +142,7 @@ void start_ps(const std::vector<cpu*>& plan) {
     if (!surplus(pp) || !pp->home->gate.take_idle(i)) continue;
     drain(pp);
     pp->benched.store(true, std::memory_order_seq_cst);
-    poke_timekeeper(next_timer());
+    poke_watcher(next_timer());
     sched.busy.settle();
   }
 }

@@ -109,13 +109,11 @@ struct alignas(kLinePair) m {
   stack_t earlier_signal_stack{};
 
   /// Sleeps until woken with a value, or until the deadline; for the state page that is no block.
-  std::uint32_t sleep(std::int64_t deadline = kNever) {
-    bpf::slot* const s = slot.get();
-    if (s) bpf::announce(*s, bpf::doing::idle);
-    const std::uint32_t woken = wake.wait(deadline);
-    if (s) bpf::announce(*s, bpf::doing::user_code);
-    return woken;
-  }
+  std::uint32_t sleep(std::int64_t deadline = kNever);
+
+  /// Tells it something, wherever it sleeps.
+  void rouse(std::uint32_t what);
+  void rouse_if_not_yet(std::uint32_t what);
 
   /// Makes the struct of a dead M as good as new; idle_link, which a slow pop may still read, is left alone.
   void reset() {
@@ -133,6 +131,27 @@ struct alignas(kLinePair) m {
     wake.take();
   }
 };
+
+/// An M that sleeps because it has nothing to do: for the state page that is no block.
+class idle_mark {
+ public:
+  explicit idle_mark(const m* mp) : slot_(mp->slot.get()) {
+    if (slot_) bpf::announce(*slot_, bpf::doing::idle);
+  }
+  ~idle_mark() {
+    if (slot_) bpf::announce(*slot_, bpf::doing::user_code);
+  }
+  idle_mark(const idle_mark&) = delete;
+  idle_mark& operator=(const idle_mark&) = delete;
+
+ private:
+  bpf::slot* const slot_;
+};
+
+inline std::uint32_t m::sleep(std::int64_t deadline) {
+  const idle_mark mark(this);
+  return wake.wait(deadline);
+}
 
 /// The M that this thread is, or null. Never cache it across a park: noinline, so that no caller can.
 m* this_m() noexcept;

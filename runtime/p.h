@@ -65,11 +65,13 @@ struct alignas(kLinePair) p {
   int nfree_stacks = 0;
   std::uint64_t next_id = 0, end_id = 0;
   owned_counter created, ended;
+  owned_counter poll_waits, poll_wakes;  // see poll_waiters()
 
   timer_heap& timers;
   std::int64_t allowed_at = 0;  // when switches_left was last renewed (nanotime)
   int allowed = kFairTicks;     // what it was then, less what look_by() took off
   std::int64_t switch_ns = 1;   // what a switch took of late, its goroutine included
+  std::int64_t polled_at = 0;   // when files were last looked for though there was other work
   const p* robbed = nullptr;    // the last robbery, until it is judged; see find.cpp
   std::uint64_t robbed_ticks = 0;
   int robbed_switches = 0;

@@ -91,7 +91,7 @@ void park_in_handler(m* mp, const void* interrupted) {
   if (globrunqput_bound(gp)) {
     wakep_foreign(node_at(gp->home));
     sched.busy.settle();  // not the last: the goroutine is in the queue
-    // A timekeeper of old may be told to look at the timers: the goroutine is still in the queue then.
+    // One that had the watch may be told to look at the timers: the goroutine is still in the queue then.
     do {
       woken = mp->sleep();
     } while (woken == kWakeToLook && !left_behind(mp->run));

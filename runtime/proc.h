@@ -60,11 +60,12 @@ void wakep_foreign(node& home);             // the same by a thread without a P,
 void startm(p* pp, bool spinning);          // runs pp, which the caller has taken from the idle set or holds, on some M
 void handoffp(p* pp);                       // the caller gives pp up
 bool give_to_idle_m(p* pp, bool spinning);  // runs pp on an M that sleeps on its CPU; false: there is none
-void stopm(m* mp);                          // sleeps until there is a P (mp->held) or the thread must leave
 void give_p(m* to, p* pp, bool spinning);   // wakes a sleeping M with pp
+/// Starts a spinning M for an idle P, if none spins: the nearest to `from` (or null), for work of that node.
+void wake_spinner(node& home, const cpu* from);
 void acquirep(m* mp, p* pp);
 p* releasep(m* mp);
-/// Something is in a queue, or a timer is due, on this node, or on one that cannot help itself.
+/// Something is in a queue, or a timer is due, on this node, or on one that cannot help itself; or files are ready.
 bool any_work(const node& home);
 bool any_work();  // anywhere
 /// Something is in the queues of that node.
@@ -77,7 +78,7 @@ node* neglected_node();
 [[nodiscard]] bool retire_p(p* pp, bool spinning);
 /// Its first half: into the idle set, or to the bench.
 void put_away(p* pp, bool spinning);
-/// Its counterpart for callers that do not go to sleep themselves: sees to it that somebody keeps the time.
+/// Its counterpart for callers that do not go to sleep themselves: sees to it that somebody has the watch.
 [[nodiscard]] bool retire_p_for_good(p* pp);
 /// Marks a thread that is inside the scheduler's shared state but not on g0: the end of a run() waits for it. `welcome`
 /// is false when the run() is over: then there is nothing to do.
@@ -95,6 +96,18 @@ class visit {
 bool any_visitor();
 void note_fruitless_wake(node& home);
 void wakep_everywhere();
+
+// watch.cpp: what idle Ms do.
+/// Sleeps until there is a P (mp->held) or the thread must leave.
+void stopm(m* mp);
+/// Gives pp to the M that has the watch, if that is of its CPU and asleep.
+bool give_to_watcher(p* pp, bool spinning);
+/// Something is due at `when`: whoever has the watch is told, or somebody idle is to take it.
+void poke_watcher(std::int64_t when);
+/// The first file is registered.
+void poke_watcher();
+/// Somebody idle is to take the watch, if nobody has it, and there is something to watch before long.
+void call_watch();
 
 // find.cpp: findRunnable.
 bool find_runnable(m* mp, g*& gp, bool& inherits);
@@ -198,7 +211,6 @@ bool template_thread_is_stuck(std::int64_t now);
 // timers.cpp
 void run_timers(timer_heap& heap, std::int64_t now);  // those that are due
 std::int64_t next_timer();
-void poke_timekeeper(std::int64_t when);
 
 // gfree.cpp: Gs and their stacks.
 g* gfget(p* pp, int home);  // pp null: by a thread without a P; home: the index of the node that it is for
@@ -294,5 +306,12 @@ g* foreign_g();
 void foreign_park(g* gp);
 void foreign_ready(g* gp);
 void poke_foreign_sleepers();  // a timer in the foreign heap is due earlier than they think
+enum class foreign_event : std::uint8_t { ready, told, look };
+/// Waits in poll(2) until the file is ready; foreign_rouse() has told it to stop; or something else may have changed
+/// (foreign_look(), the deadline, a signal).
+foreign_event foreign_poll(g* gp, int fd, short events, std::int64_t deadline);
+void foreign_await_word(g* gp);  // the foreign_rouse() that is bound to come
+void foreign_rouse(g* gp);
+void foreign_look(g* gp);
 
 }  // namespace weft::rt

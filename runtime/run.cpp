@@ -23,6 +23,7 @@
 #include "runtime/export.h"
 #include "runtime/gomaxprocs.h"
 #include "runtime/metrics.h"
+#include "runtime/netpoll.h"
 #include "runtime/park.h"
 #include "runtime/report.h"
 
@@ -136,8 +137,10 @@ void set_up(settings& wanted) {
   sched.nms.store(0);
   sched.nms_ever.store(0);
   sched.dead_ms.reset();
-  sched.timekeeper.store(nullptr);
-  sched.timekeeper_until.store(kNever);
+  sched.watcher.store(nullptr);
+  sched.watch_until.store(kNever);
+  netpoll.leave_parents();
+  netpoll.forget_ready();
   sched.next_id.store(1);
   sched.created_elsewhere.store(0);
   sched.main_done.store(false);

@@ -59,9 +59,9 @@ struct scheduler {
   busy_count<> busy;                                  // see wake.h
   alignas(kLinePair) std::atomic<int> idle_nodes{0};  // with an idle P; see wake.h
 
-  // Timers: the M that wakes up for them while their Ps are idle.
-  alignas(kLinePair) std::atomic<m*> timekeeper{nullptr};
-  std::atomic<std::int64_t> timekeeper_until{kNever};
+  // The idle M that wakes up for timers and files; see watch.cpp.
+  alignas(kLinePair) std::atomic<m*> watcher{nullptr};
+  std::atomic<std::int64_t> watch_until{kNever};
 
   // By threads that are no Ms, and for batches of numbers.
   alignas(kLinePair) std::atomic<std::uint64_t> next_id{1};

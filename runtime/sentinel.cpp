@@ -107,7 +107,8 @@ void have_taken(p* pp, m* victim, whereabouts seen) {
   if (id != idle_stack<m_link>::kNone) {
     m* const taker = sched.allm[id].load(std::memory_order_acquire);
     taker->order = order;
-    return taker->wake.post(kWakeToTake);
+    taker->wake.post(kWakeToTake);
+    return;
   }
   request_m(*pp->c, nullptr, false);  // and see again, unless sysmon is faster
 }

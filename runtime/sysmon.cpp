@@ -3,17 +3,21 @@
 //
 // Each round: takes Ps from Ms that are away in a blocking call (tier off: this is how they are found at all; tier
 // others: those whose sentinel is starved, and those that blocked without a word, too), and from those that have run a
-// goroutine for a slice (kForcePreemptNs) while others wait or timers are due; stops Ms that run without a P, and lets
-// go on those that must (preempt.cpp); wakes an idle P when work waits that nobody was woken for; gives back what is
-// not used (cold stacks, idle Ms); has questions from outside answered (export.h). It takes no foreign locks: no
-// allocation, no stdio.
+// goroutine for a slice (kForcePreemptNs) while others wait, or timers are due, or files are ready; stops Ms that run
+// without a P, and lets go on those that must (preempt.cpp); wakes an idle P when work waits that nobody was woken for;
+// gives back what is not used (cold stacks, idle Ms); has questions from outside answered (export.h). It takes no
+// foreign locks: no allocation, no stdio.
 //
 // Rounds come every 20 us (tier off) or 1 ms (sentinel) while they find something to do, half as often each time after
 // 50 that did not, every 10 ms at least. While everything is idle it sleeps until it is called, or for a second.
 //
+// When no M has looked for ready files since the round before, because all Ps compute or nobody has the watch
+// (watch.cpp), it spends its pause in the poller. What it finds goes to an idle P, or to one that has computed for
+// kMinNap at least.
+//
 // It keeps out of the way of what it watches. An M that begins to run goroutines after all was idle does not wake it
 // but sets its alarm for the end of the first round; waking it at once let it run before the M's own sentinel, 15 to 20
-// us each time. Nor does it wake for a timer that the timekeeper wakes for.
+// us each time. Nor does it wake for a timer that the watcher wakes for.
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -27,6 +31,7 @@
 
 #include "runtime/clock.h"
 #include "runtime/export.h"
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 
 namespace weft::rt {
@@ -34,6 +39,7 @@ namespace {
 
 constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 1'000'000'000;
 constexpr std::int64_t kMinNap = 50 * kMicrosecond;
+constexpr std::int64_t kFirstPollLook = 100 * kMicrosecond;
 constexpr std::int64_t kMaxDelay = 10 * kMillisecond;
 constexpr std::uint64_t kSlice = 100 * kMicrosecond;  // the shortest that Linux grants
 constexpr int kPatientRounds = 50;
@@ -60,6 +66,10 @@ struct monitor {
   std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
   int idle_rounds = 0;
   bool computing = false;  // some goroutine has run since the last round
+  std::uint32_t poll_looks = 0;
+  bool poller_alone = false;            // nobody has looked there since the last round
+  std::int64_t poll_delay = kMaxDelay;  // until the next look at whether somebody has
+  int next_victim = 0;
 };
 
 std::int64_t first_delay() {
@@ -108,9 +118,9 @@ bool others_wait_for(const p* pp) {
 }
 
 // Whether pp still runs the slice of the last round: nobody has come out of its queue since, or that was empty. A
-// goroutine that has had its slice while others wait loses the P, and so does one that computes while timers are due:
-// no other P is free to run them.
-bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
+// goroutine that has had its slice while others wait loses the P, and so does one that computes while timers are due,
+// or files ready: no other P is free for them.
+bool watch_slice(p* pp, p_watch& watch, std::int64_t now, bool& files_ready) {
   const std::uint32_t tick =
       pp->schedtick.load(std::memory_order_relaxed) - pp->out_of_turn.load(std::memory_order_relaxed);
   if (watch.schedtick != tick || watch.schedtick_since == 0) {
@@ -120,8 +130,9 @@ bool watch_slice(p* pp, p_watch& watch, std::int64_t now) {
   }
   const bool used_up = now - watch.schedtick_since >= kForcePreemptNs;
   const bool timers_due = pp->timers.first_when() <= now;
-  if (used_up || timers_due) pp->preempt.store(true, std::memory_order_relaxed);
-  if (timers_due || (used_up && others_wait_for(pp))) preempt_p(pp);
+  const bool wanted = timers_due || files_ready;
+  if (used_up || wanted) pp->preempt.store(true, std::memory_order_relaxed);
+  if ((wanted || (used_up && others_wait_for(pp))) && preempt_p(pp)) files_ready = false;  // one P is enough
   return true;
 }
 
@@ -139,14 +150,17 @@ bool watch_ps(monitor& mon, std::int64_t now) {
   const bool stops = any_bound() || sched.strays.load(std::memory_order_relaxed);
   bool stuck = stops && template_thread_is_stuck(now);
   const int n = sched.nps.load(std::memory_order_acquire);
-  for (int i = 0; i < n; ++i) {
+  bool files_ready = netpoll.any_ready() && nidle_ps() == 0;
+  if (files_ready) ++mon.next_victim;
+  for (int k = 0; k < n; ++k) {
+    const int i = (mon.next_victim + k) % n;
     p* const pp = p_at(i);
     p_watch& watch = mon.watches[static_cast<std::size_t>(i)];
     m* const owner = pp->owner.load(std::memory_order_acquire);
     if (!owner) {
       watch.call_since = 0;
     } else {
-      const bool same_slice = watch_slice(pp, watch, now);
+      const bool same_slice = watch_slice(pp, watch, now, files_ready);
       mon.computing |= same_slice;
       if (same_slice) {
         stuck |= stops && is_stuck(owner, now - watch.schedtick_since);
@@ -160,7 +174,10 @@ bool watch_ps(monitor& mon, std::int64_t now) {
     free_bound();
   else
     stop_strays();
-  if (node* const neglected = neglected_node()) wakep_foreign(*neglected);
+  if (node* const neglected = neglected_node())
+    wakep_foreign(*neglected);
+  else
+    call_watch();
   return useful;
 }
 
@@ -237,8 +254,7 @@ void wait_for_call(std::int64_t until) {
     sched.sysmon_note.take();
 }
 
-// Until something calls for sysmon, a timer is long due (the timekeeper should have seen to it), or a second has
-// passed.
+// Until something calls for sysmon, a timer is long due (the watcher should have seen to it), or a second has passed.
 void sleep_deeply(monitor& mon) {
   set_alarm(0);
   sched.sysmon_asleep.store(true, std::memory_order_seq_cst);
@@ -253,10 +269,32 @@ void sleep_deeply(monitor& mon) {
   mon.delay = first_delay();
 }
 
-// Timers of a P whose goroutine computes are nobody's but sysmon's.
+// Timers of a P whose goroutine computes are nobody's but sysmon's; so are files that are ready.
 std::int64_t nap_end(const monitor& mon) {
-  const std::int64_t now = nanotime(), usual = now + mon.delay;
-  return mon.computing ? std::clamp(next_timer(), now + kMinNap, usual) : usual;
+  const std::int64_t now = nanotime(), usual = now + std::min(mon.delay, mon.poll_delay);
+  if (!mon.computing) return usual;
+  return netpoll.any_ready() ? now + kMinNap : std::clamp(next_timer(), now + kMinNap, usual);
+}
+
+// Who has served a file in this way is soon looked at again: perhaps it computes on. If others look, ever more rarely.
+void watch_poller(monitor& mon) {
+  const std::uint32_t looks = netpoll.looks();
+  mon.poller_alone = netpoll.active() && !netpoll.watched() && looks == mon.poll_looks;
+  mon.poll_looks = looks;
+  if (!mon.poller_alone) mon.poll_delay = std::min(mon.poll_delay * 2, kMaxDelay);
+}
+
+bool nap_in_poller(monitor& mon, std::int64_t end) {
+  // Who has just begun to compute is left alone for that long.
+  if (sched.sysmon_note.wait(nanotime() + kMinNap) != note::kNothing) return true;
+  if (!sched.sysmon_note.begin_elsewhere()) return true;
+  netpoll.nap(end);
+  const bool told = sched.sysmon_note.end_elsewhere() != note::kNothing;
+  harvest files;
+  netpoll.look(files);
+  netpoll.put_ready(files);
+  if (files.n != 0) mon.poll_delay = kFirstPollLook;
+  return told;
 }
 
 void nap(monitor& mon, bool useful) {
@@ -265,7 +303,9 @@ void nap(monitor& mon, bool useful) {
     mon.delay = first_delay();
   else if (mon.idle_rounds > kPatientRounds)
     mon.delay = std::min(mon.delay * 2, kMaxDelay);
-  if (sched.sysmon_note.wait(nap_end(mon)) != note::kNothing) mon.idle_rounds = 0;
+  const std::int64_t end = nap_end(mon);
+  const bool in_poller = mon.poller_alone && !netpoll.any_ready();
+  if (in_poller ? nap_in_poller(mon, end) : sched.sysmon_note.wait(end) != note::kNothing) mon.idle_rounds = 0;
 }
 
 // Once for a process: Ms of an ended run() may still call. A child of fork() would share its parent's.
@@ -316,6 +356,7 @@ void* sysmon_main(void*) {
     check_probes(mon);
     lose_patience_with_panics();
     if (export_wanted()) wake_template_thread();
+    watch_poller(mon);
     useful = watch_ps(mon, now);
     if (sched.debug.schedtrace_ms > 0 && now >= mon.next_trace) {
       if (mon.next_trace != 0) {
@@ -357,7 +398,7 @@ void trace_if_wanted() {
 }
 
 void wake_sysmon() {
-  sched.sysmon_note.post_if_empty(1);
+  if (sched.sysmon_note.post_if_empty(1)) netpoll.interrupt_nap();
   if (sched.sysmon_alarm >= 0) set_alarm(1);
 }
 

@@ -83,7 +83,7 @@ void* m_main(void* argument) {
   if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
   if (mp->ran_main) {
     if (mp->held) releasep(mp);
-    sched.m0->wake.post(kWakeToLook);
+    sched.m0->rouse(kWakeToLook);
   }
   end_thread(mp);
   return nullptr;
@@ -302,7 +302,7 @@ void retire_idle_ms() {
       if (id == idle_stack<m_link>::kNone) break;
       m* const mp = sched.allm[id].load(std::memory_order_acquire);
       mp->told_to_exit.store(true, std::memory_order_release);
-      mp->wake.post_if_empty(kWakeToLook);
+      mp->rouse_if_not_yet(kWakeToLook);
     }
   }
 }
@@ -337,7 +337,7 @@ void stop_ms() {
       if (mp->claim.taken()) mp->zombie = true;
       if (mp->zombie) {
         pthread_detach(mp->thread);
-        mp->wake.post_if_empty(kWakeToLook);                       // it may be parked in a signal handler
+        mp->rouse_if_not_yet(kWakeToLook);                         // it may be parked in a signal handler
         sched.allm[id].store(nullptr, std::memory_order_relaxed);  // it frees itself
         continue;
       }
@@ -346,7 +346,7 @@ void stop_ms() {
     }
   }
   for (m* mp : to_join) {
-    mp->wake.post(kWakeToLook);
+    mp->rouse(kWakeToLook);
     pthread_join(mp->thread, nullptr);
   }
   for (std::uint32_t id = 0; id < ms; ++id)

@@ -2,7 +2,7 @@
 // Sleeping, and running the timers that are due. Go: time.Sleep, runtime.checkTimers, wakeNetPoller.
 //
 // A timer is in the heap of the P on which it was started. That P runs it when it is due, at a scheduling point; so do
-// other Ps that look for work; and if its P is idle, the timekeeper wakes one (wakeup.cpp).
+// other Ps that look for work; and if its P is idle, the M that has the watch (watch.cpp).
 #include "runtime/timers.h"
 
 #include <array>
@@ -38,14 +38,14 @@ bool add_to(timer_heap& heap, heap_timer& t, std::int64_t when) {
 // For one that was put first into the heap of the caller's P.
 void hurry(const caller& who, std::int64_t when) {
   look_by(who.mp->held, when);
-  poke_timekeeper(when);
+  poke_watcher(when);
 }
 
 // Whoever may sleep too long is told. Ps look after the foreign heap as well: perhaps no foreign thread is parked.
 void announce(const caller& who, const timer_heap& heap, std::int64_t when) {
   if (who.mp && &heap == &who.mp->held->timers) return hurry(who, when);
   if (&heap == &foreign_heap) poke_foreign_sleepers();
-  poke_timekeeper(when);
+  poke_watcher(when);
 }
 
 void sleep_on(caller& who, std::int64_t when) {
@@ -112,24 +112,13 @@ void act_on(const expiry& due) {
 }
 
 // Timers that change heaps meanwhile go to the foreign heap, which is looked at last, or to another P's (drain()), and
-// then whoever has moved them pokes the timekeeper afterwards.
+// then whoever has moved them pokes the watcher afterwards.
 std::int64_t next_timer() {
   std::int64_t first = kNever;
   for (int i = sched.nps.load(std::memory_order_acquire) - 1; i >= 0; --i)
     first =
         std::min(first, sched.allp[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->timers.first_when());
   return std::min(first, foreign_heap.first_when());
-}
-
-void poke_timekeeper(std::int64_t when) {
-  hardware::light_barrier();  // pairs with the heavy barrier in keep_time()
-  if (when >= sched.timekeeper_until.load(std::memory_order_acquire)) return;
-  const visit inside;  // the keeper may be of a run() that has just ended
-  if (!inside.welcome) return;
-  if (m* keeper = sched.timekeeper.load(std::memory_order_acquire))
-    keeper->wake.post_if_empty(kWakeToLook);
-  else
-    wakep_foreign(node_of_thread());  // somebody idle is to become it
 }
 
 void arm(caller who, heap_timer& t, std::int64_t when) {

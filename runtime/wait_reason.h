@@ -23,6 +23,7 @@ enum class wait_reason : std::uint8_t {
   rw_lock,
   rw_rlock,
   barrier_wait,
+  io_wait,
   panic_wait,
 };
 
@@ -44,6 +45,7 @@ constexpr const char* name_of(wait_reason reason) {
     case wait_reason::rw_lock: return "sync.RWMutex.Lock";
     case wait_reason::rw_rlock: return "sync.RWMutex.RLock";
     case wait_reason::barrier_wait: return "barrier wait";
+    case wait_reason::io_wait: return "IO wait";
     case wait_reason::panic_wait: return "panicwait";
   }
   return "?";

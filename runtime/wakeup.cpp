@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting and stopping Ms: wakep, startm, handoffp, stopm. Go: the functions of these names. The protocol is in
+// Starting Ms, and giving up Ps: wakep, startm, handoffp. Go: the functions of these names. The protocol is in
 // wake.h.
 //
 // One measure is not Go's. Two goroutines that wake each other in turn make something runnable every 50 ns and never
@@ -10,13 +10,12 @@
 //
 // Who is woken: of the node where the work is the P nearest to the submitter, by core and cache; if none idles there,
 // one of the nearest node that has an idle P. That one comes to help, and decides for itself whether it may (find.cpp).
-//
-// An M that sleeps while timers are pending and no P looks after them sleeps until the first is due: the timekeeper.
 #include <sched.h>
 #include <algorithm>
 
 #include "runtime/barrier.h"
 #include "runtime/clock.h"
+#include "runtime/netpoll.h"
 #include "runtime/proc.h"
 #include "runtime/wake_order.h"
 
@@ -24,7 +23,6 @@ namespace weft::rt {
 namespace {
 
 constexpr int kWakeTries = 8;
-constexpr std::int64_t kTimerRetryNs = 100'000;
 
 p* take_idle_on(wake_gate<kMaxPs>& gate, const cpu& c) {
   for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i)
@@ -60,42 +58,6 @@ void wake_a_spinner(node& home, const cpu* from) {
   }
 }
 
-void wake_spinner(node& home, const cpu* from) {
-  if (const visit inside; inside.welcome) wake_a_spinner(home, from);
-}
-
-// Makes mp the timekeeper if there is something to keep and nobody does; returns until when to sleep.
-std::int64_t keep_time(m* mp) {
-  std::int64_t when = next_timer();
-  if (when == kNever) return kNever;
-  m* nobody = nullptr;
-  if (!sched.timekeeper.compare_exchange_strong(nobody, mp, std::memory_order_acq_rel)) {
-    if (when < sched.timekeeper_until.load(std::memory_order_acquire)) nobody->wake.post_if_empty(kWakeToLook);
-    return kNever;
-  }
-  sched.timekeeper_until.store(when, std::memory_order_seq_cst);
-  hardware::heavy_barrier();  // pairs with the light barrier in poke_timekeeper(): a timer added now is seen here or
-                              // there
-  when = next_timer();
-  sched.timekeeper_until.store(when, std::memory_order_release);
-  return when;
-}
-
-bool stop_keeping_time(m* mp) {
-  if (sched.timekeeper.load(std::memory_order_relaxed) != mp) return false;
-  sched.timekeeper_until.store(kNever, std::memory_order_release);
-  sched.timekeeper.store(nullptr, std::memory_order_release);
-  return true;
-}
-
-// Some node whose P has timers that are due; else that of the M.
-node& node_of_due_timers(const m* mp) {
-  const std::int64_t now = nanotime();
-  for (int i = 0, n = sched.nps.load(std::memory_order_acquire); i < n; ++i)
-    if (p_at(i)->timers.first_when() <= now) return nearest_with_ps(*p_at(i)->home);
-  return nearest_with_ps(*mp->c->home);
-}
-
 bool queues_filled(const cpu& c) {
   for (int i = 0, n = c.nps.load(std::memory_order_acquire); i < n; ++i)
     if (!c.ps[static_cast<std::size_t>(i)].load(std::memory_order_acquire)->runq.empty()) return true;
@@ -111,6 +73,10 @@ bool timers_due(const node& of, std::int64_t now) {
 }
 
 }  // namespace
+
+void wake_spinner(node& home, const cpu* from) {
+  if (const visit inside; inside.welcome) wake_a_spinner(home, from);
+}
 
 void wakep_slow(p* pp) {
   const node* const there = node_to_wake(*pp->home);
@@ -151,7 +117,7 @@ void give_p(m* to, p* pp, bool spinning) {
   to->next_p = pp;
   to->next_spinning = spinning;
   to->woken_ticks = cputicks();
-  to->wake.post(kWakeWithP);
+  to->rouse(kWakeWithP);
 }
 
 bool give_to_idle_m(p* pp, bool spinning) {
@@ -162,7 +128,7 @@ bool give_to_idle_m(p* pp, bool spinning) {
 }
 
 void startm(p* pp, bool spinning) {
-  if (!give_to_idle_m(pp, spinning)) request_m(*pp->c, pp, spinning);
+  if (!give_to_idle_m(pp, spinning) && !give_to_watcher(pp, spinning)) request_m(*pp->c, pp, spinning);
 }
 
 bool has_work(const node& of) {
@@ -175,7 +141,7 @@ bool has_work(const node& of) {
 bool has_work(const node& of, std::int64_t now) { return has_work(of) || timers_due(of, now); }
 
 bool any_work(const node& home) {
-  if (has_work(home)) return true;
+  if (has_work(home) || netpoll.any_ready()) return true;
   const std::int64_t now = next_timer() == kNever ? 0 : nanotime();
   if (timers_due(home, now) || timers_due(foreign_heap, now)) return true;
   for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
@@ -184,6 +150,7 @@ bool any_work(const node& home) {
 }
 
 bool any_work() {
+  if (netpoll.any_ready()) return true;
   for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
     if (has_work(node_at(i))) return true;
   const std::int64_t timer = next_timer();
@@ -192,9 +159,9 @@ bool any_work() {
 
 node* neglected_node() {
   const std::int64_t now = next_timer() == kNever ? 0 : nanotime();
-  const bool foreign_due = timers_due(foreign_heap, now);
+  const bool for_anyone = timers_due(foreign_heap, now) || netpoll.any_ready();
   for (int i = 0, n = sched.nnodes.load(std::memory_order_acquire); i < n; ++i)
-    if (node& home = node_at(i); node_to_wake(home) && (foreign_due || has_work(home, now))) return &home;
+    if (node& home = node_at(i); node_to_wake(home) && (for_anyone || has_work(home, now))) return &home;
   return nullptr;
 }
 
@@ -237,7 +204,7 @@ bool retire_p(p* pp, bool spinning) {
 
 bool retire_p_for_good(p* pp) {
   if (retire_p(pp, false)) return true;
-  poke_timekeeper(next_timer());
+  call_watch();
   return false;
 }
 
@@ -262,38 +229,6 @@ void handoffp(p* pp) {
     if (home.gate.nspinning() == 0 && any_work(home) && home.gate.begin_wake()) return startm(pp, true);
   }
   if (retire_p_for_good(pp)) startm(pp, false);
-}
-
-void stopm(m* mp) {
-  cpu& c = *mp->c;
-  c.nidle_ms.fetch_add(1, std::memory_order_relaxed);
-  c.idle_ms.push(mp->id);
-  bool kept = false;
-  std::int64_t not_before = 0;
-  while (!left_behind(mp->run) && !mp->told_to_exit.load(std::memory_order_acquire)) {
-    const std::uint32_t woken = mp->sleep(std::max(keep_time(mp), not_before));
-    kept |= stop_keeping_time(mp);
-    if (woken == kWakeWithP) {
-      if (mp->next_spinning) mp->c->costs->wake.add(ticks_to_ns(cputicks() - mp->woken_ticks));
-      acquirep(mp, mp->next_p);
-      mp->spinning = mp->woken_to_spin = mp->next_spinning;
-      if (sched.sysmon_asleep.load(std::memory_order_relaxed)) call_sysmon();
-      break;
-    }
-    if (woken == kWakeToTake) {
-      if (take_as_told(mp)) break;
-      mp->c->idle_ms.push(mp->id);
-    }
-    not_before = 0;
-    if (woken == note::kNothing) {
-      // Timers are due: some idle P is to run them, perhaps on this very M. If none idles, those that run will.
-      wake_spinner(node_of_due_timers(mp), mp->c);
-      not_before = nanotime() + kTimerRetryNs;
-    }
-  }
-  c.nidle_ms.fetch_sub(1, std::memory_order_relaxed);
-  // Whoever kept the time goes off to run goroutines, or for good: another idle M must keep it.
-  if (kept && !mp->spinning && next_timer() != kNever) wakep_foreign(nearest_with_ps(*mp->c->home));
 }
 
 }  // namespace weft::rt

@@ -6,7 +6,9 @@
 #include <weft/chan.h>
 #include <weft/context.h>
 #include <weft/error.h>
+#include <weft/io.h>
 #include <weft/metrics.h>
+#include <weft/net.h>
 #include <weft/numa.h>
 #include <weft/runtime.h>
 #include <weft/select.h>

@@ -122,6 +122,13 @@ ROWS = [
     Row("wake_spinning_p", 2, "the same 2 us after its last work, p50", "<= 1", "p50"),
     Row("locked_pingpong", 1, "ping-pong with a locked thread", "<= 4"),
     Row("locked_pingpong", 2, "ping-pong with a locked thread", "<= 4"),
+    Row("tcp_echo_64", 2, "TCP echo, 64 connections, server on one CPU (p99 us)", metric="p99",
+        result="tcp_echo_64_latency"),
+    Row("tcp_echo_64", 2, "TCP echo, 64 connections, server on one CPU"),
+    Row("tcp_echo_64", 2, "the same, the server's CPU time a request", result="tcp_echo_64_cpu"),
+    Row("datagram_beside_loops", 1, "a datagram's reader under a tight loop a P, p50", "<= 200", "p50"),
+    Row("datagram_beside_loops", 2, "a datagram's reader under a tight loop a P, p50", "<= 200", "p50"),
+    Row("datagram_beside_loops", 2, "a datagram's reader under a tight loop a P, p99", metric="p99"),
     Row("compute_bound", 1, "a step of a goroutine that computes"),
     Row("idle_cpu", 1, "idle process, share of a CPU", "<= 0.02"),
     Row("probes_switch_ours", 1, "what the probes add to a switch of ours", "<= 165"),
@@ -197,6 +204,7 @@ def sides(build_dir):
         Side("Boost.Fiber shared_work", [peers / "boost_fiber_shared_work"], boost, min_procs=2, heavy=heavy),
         Side("Boost.Context", [peers / "boost_context"], boost, max_procs=1),
         Side("pthreads", [peers / "pthreads"], "make bench"),
+        Side("raw epoll", [peers / "raw_epoll"], "make bench", min_procs=2),
     ]
 
 

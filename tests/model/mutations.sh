@@ -88,13 +88,23 @@ mutation park $model 'the lock is released before the context is saved' 's/(    
 mutation park $model 'ready without the lock' 's/(run_readier\(\) \{\n.*?)    lock\(\);(.*?)    unlock\(\);/$1$2/s'
 mutation park $model 'ready without a wake-up' 's/(runnext was free"\);\n)    wake\(\);/$1/'
 mutation park $model 'the wake-up comes before the goroutine' 's/(    require\(at\(runq, p\)->put_next[^;]*;\n)(    wake\(\);\n)/$2$1/'
-mutation park $f 'post() without a futex wake' 's/(word_.store\(value[^;]*;\n)    futex_wake\(word_\);/$1/'
-mutation park $f 'post() releases nothing' 's/(word_.store\(value, std::memory_order_)release/$1relaxed/'
+mutation park $f 'post() without a futex wake' 's/(    if \(before == kElsewhere\) return true;\n)    futex_wake\(word_\);/$1/'
+mutation park $f 'post() releases nothing' 's/(word_.exchange\(value, std::memory_order_)acq_rel/$1relaxed/'
 mutation park $model 'the P is given after the post' 's/(    at\(ms, number\).next_p.set\(p\);\n)(    at\(ms, number\).wake.post[^;]*;\n)/$2$1/'
 mutation park $model 'no second look at the queues' 's/spinning = work\(\) && gate.take_idle\(p\);/spinning = false;/'
 mutation park $q 'rob() takes from the batch only' 's/(      g = )runnext_.load\(std::memory_order_relaxed\);\n *runnext_.store\(nullptr, std::memory_order_relaxed\);/$1nullptr;/'
 mutation park $q 'empty() does not see runnext' 's/runnext_.load\(std::memory_order_acquire\) == nullptr &&//'
 mutation park $w 'no heavy barrier' "s/$heavy//"
+
+model=tests/model/note_model.cpp
+mutation note $f 'post() does not tell of one that is elsewhere' 's/if \(before == kElsewhere\) return true;\n    futex/futex/'
+mutation note $f 'post() forgets one that was claimed elsewhere' 's/return before == kClaimedElsewhere;/return false;/'
+mutation note $f 'post() releases nothing' 's/(word_.exchange\(value, std::memory_order_)acq_rel/$1relaxed/'
+mutation note $f 'post_if_empty() does not tell of one that is elsewhere' 's/if \(expected == kElsewhere\) return true;//'
+mutation note $f 'one that was claimed comes back' 's/if \(value == kClaimedElsewhere \|\| value == kClaimedHere\)/if (false)/'
+mutation note $f 'one that does not sleep can be claimed' 's/(bool claim\(\) \{ return )/$1exchange(kNothing, kClaimedHere) || /'
+mutation note $model 'the sleeper does not await the event' 's/    if \(told != 0 && !interrupted\) await_event\(\);\n//'
+mutation note $model 'what is given is written after the post' 's/(    given.set\(1\);\n)(    if \(wake.post[^;]*;\n)/$2$1/'
 
 model=tests/model/take_back_model.cpp
 mutation take_back $c 'no light barrier' "s/$light//"
@@ -104,7 +114,7 @@ mutation take_back $c 'the sequence is not compared' 's/now.call != seen.call \|
 mutation take_back $c 'what was asked of another P is not withdrawn' 's/ \|\| !still\(\)//'
 mutation take_back $c 'the M does not reset what was taken' 's/revoked_.store\(0, std::memory_order_relaxed\);//'
 mutation take_back $c 'leave() releases nothing' 's/(where_.store\(place::call, std::memory_order_)release/$1relaxed/'
-mutation take_back $f 'a wake-up to look hides the P' 's/(void post_if_empty.*?\{\n).*?\n  \}/$1    post(value);\n  }/s'
+mutation take_back $f 'a wake-up to look hides the P' 's/(bool post_if_empty.*?\{\n).*?\n  \}/$1    return post(value);\n  }/s'
 mutation take_back $model 'a taker elsewhere takes the CPU for its own' 's/take_p\(pp, \*victim, seen, false\)/take_p(pp, *victim, seen, true)/'
 mutation take_back $model 'take_p() counts the M when it has the P' 's/(take_p\(int pp.*?)    gate.begin_busy\(\);\n(.*?)(    p& taken = )/$1$2    gate.begin_busy();\n$3/s; s/(::taken\) \{\n)      settle\(\);\n/$1/'
 mutation take_back $model 'free_bound() counts the M when it has the goroutine' 's/      gate.begin_busy\(\);\n(      goroutine\* const g = globrunqget\(true\);\n)      if \(!g\) return settle\(\);\n/$1      if (!g) return;\n      gate.begin_busy();\n/'
@@ -177,4 +187,16 @@ mutation select $waiting 'the timer stays in the heap' 's/if \(limited\) disarm\
 mutation select $waiting 'the timer wakes without having won' 's/if \(won\) ready\(thread\);/ready(thread);/'
 mutation select $waiting 'the race is run after the heap is unlocked' 's/(    const bool won = rt::win_race[^;]*;\n)(    heap.give\(\);\n)/$2$1/'
 mutation select $waiting 'only the first lock is taken' 's/if \(i == 0 \|\| cases\[i\].chan != cases\[i - 1\].chan\) hold/if (i == 0) hold/'
+o=runtime/poll_side.h
+pollm=tests/model/poll_model.cpp
+mutation poll $o 'an edge is not kept' 's/      ready = true;\n    \}/    }/'
+mutation poll $o 'may_look() leaves the edge of before' 's/    drained = false;\n    ready = false;\n    return true;/    drained = false;\n    return true;/'
+mutation poll $o 'must_wait() does not look for an edge' 's/if \(ready\) return false;//'
+mutation poll $o 'a drained side keeps out who has an edge' 's/if \(drained && !ready\) return false;/if (drained) return false;/'
+mutation poll $o 'the turn is taken while somebody has it' 's/if \(!taken\) \{/if (true) {/'
+mutation poll $o 'the turn is passed without telling' 's/      next->success = true;/      (void)next;/'
+mutation poll $o 'give_up() leaves the waiter in place' 's/    waiting = nullptr;\n//'
+mutation poll $pollm 'the edge is announced before the change' 's/(      there.fetch_add[^\n]*\n)(      announced.store[^\n]*\n)/$2$1/'
+mutation poll $pollm 'may_look() comes after the call' 's/    bool look = s.may_look\(\);\n    guard.give\(\);\n    int n = 0;/    guard.give();\n    int n = take();\n    guard.take();\n    bool look = s.may_look() && n == 0;\n    guard.give();/'
+mutation poll $pollm 'close() forgets those that wait for their turn' 's/    others.add_all\(s.turns\);\n//'
 exit $missed

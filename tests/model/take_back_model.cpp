@@ -15,7 +15,7 @@
 // where its handler must do nothing. Takers:
 //
 //   sysmon     takes from who is in a call, in user code, asleep or not; sends signals; now and then lets those that
-//              are parked in mid-code go on without a P, posts the wake-up that a timekeeper of old gets, or sends a
+//              are parked in mid-code go on without a P, posts the wake-up that a watcher of old gets, or sends a
 //              signal to anybody
 //   sentinel   takes from who is in a call or asleep; on shared_cpu it runs in turns with the Ms, without a barrier
 //   an M that comes back from a call (shared_cpu only) takes from another of its CPU

@@ -54,6 +54,8 @@ var works = []work{
 	{"ticker_busy", 4000, tickerBusy},
 	{"sleep_beside_loops", 200, sleepBesideLoops},
 	{"idle_cpu", 3000, idleCPU},
+	{"tcp_echo_64", 300_000, tcpEcho64},
+	{"datagram_beside_loops", 200, datagramBesideLoops},
 	{"ring_10", 2_000_000, ring(10)},
 	{"ring_1000", 2_000_000, ring(1000)},
 	{"ring_1000000", 2_000_000, ring(1_000_000)},

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The poller: one epoll instance, edge triggered, in which each file is registered once, when a goroutine first waits
+// for it. Go: netpoll, netpoll_epoll.go.
+//
+// Who looks at it:
+//   an M with a P, without waiting: when it has nothing else to run, and every kPollEveryNs while it has (find.cpp);
+//   an idle M, waiting, while some P is idle: it has the watch (watch.cpp);
+//   sysmon, waiting, if the first two have not looked for a while: all Ps compute (sysmon.cpp).
+// Of the first kind one looks at a time, and none while an M waits here: two would only stand in each other's way in
+// the kernel. It is no rule for correctness; the kernel gives each event to one of them.
+//
+// Who holds a P puts what has become ready into its queue, the first to run at once; but what ran on another NUMA node
+// last goes home. Who has none leaves it in the list `ready`, where the first kind of look begins. At most kPollBatch
+// events are taken at a time.
+//
+// A program without sockets pays for one load of `registered`, where an M looks for work.
+#pragma once
+
+#include <sys/epoll.h>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+#include "runtime/futex.h"
+#include "runtime/g.h"
+#include "runtime/lock.h"
+
+namespace weft::rt {
+
+struct p;
+
+constexpr int kPollBatch = 128;                // Go's
+constexpr std::int64_t kPollEveryNs = 50'000;  // how long busy Ps let a ready socket wait
+
+/// Goroutines that have become ready; an event may be for a reader and a writer.
+struct harvest {
+  std::array<g*, 2 * kPollBatch> gs;
+  std::size_t n = 0;
+  void add(g* gp) { gs[n++] = gp; }
+};
+
+class poller {
+ public:
+  /// Whether a look may find anything.
+  bool active() const { return registered_.load(std::memory_order_relaxed) != 0; }
+
+  /// An errno, or 0. Repeating it does no harm.
+  int add(int fd, std::uint64_t tag, std::uint32_t events);
+  void remove(int fd);
+  std::uint32_t generation() const { return generation_.load(std::memory_order_acquire); }
+  /// A child of fork() must not share its parent's.
+  void leave_parents();
+
+  /// Takes what is there. Any thread.
+  void look(harvest& ready);
+  /// The same unless somebody else does just now.
+  void try_look(harvest& ready);
+  /// By who has the watch: waits until something is there, interrupt() is called (true), or the time has come.
+  bool wait(std::int64_t deadline, harvest& ready);
+  /// Once for each wait, by who has been told to by that one's note.
+  void interrupt();
+  /// An interrupt() is under way, for a wait that is over.
+  void await_interrupt();
+  /// By sysmon: the same without taking anything; interrupted by interrupt_nap().
+  void nap(std::int64_t deadline);
+  void interrupt_nap();
+
+  /// How often somebody with a P has looked; inexact.
+  std::uint32_t looks() const { return looks_.load(std::memory_order_relaxed); }
+  /// While an M waits here the others need not look.
+  void set_watched(bool watched) { watched_.store(watched, std::memory_order_seq_cst); }
+  bool watched() const { return watched_.load(std::memory_order_seq_cst); }
+
+  /// Without a P: leaves them for the next that looks.
+  void put_ready(const harvest& gs);
+  bool any_ready() const { return nready_.load(std::memory_order_acquire) != 0; }
+  /// A run() begins.
+  void forget_ready();
+  /// With a P: into its queue.
+  void put_to_work(p* pp, const harvest& gs);
+  /// With a P: what is there, the first of which is to run now (null: nothing for this node); the others are in pp's
+  /// queue.
+  g* work(p* pp);
+
+ private:
+  int open();
+  void take(std::span<const epoll_event> events, harvest& ready);
+  void take_ready(harvest& gs);
+
+  std::atomic<int> registered_{0};
+  std::atomic<bool> watched_{false};
+  std::atomic<bool> looking_{false};
+  std::atomic<std::uint32_t> looks_{0};
+  std::atomic<int> epoll_{-1};
+  int interrupt_ = -1, interrupt_nap_ = -1;  // eventfds; written before epoll_
+  int opened_by_ = 0;                        // the process
+  std::atomic<std::uint32_t> generation_{0};
+  core_lock opening_;
+  core_lock lock_;  // of the list
+  g* first_ WEFT_GUARDED_BY(lock_) = nullptr;
+  g* last_ WEFT_GUARDED_BY(lock_) = nullptr;
+  std::atomic<int> nready_{0};
+};
+
+/// The one there is.
+extern poller& netpoll;
+
+/// Goroutines that wait for files. Exact while nothing is busy (wake.h). For the deadlock detector.
+std::int64_t poll_waiters();
+/// A goroutine of pp is about to wait; gs have been woken, by who holds pp, or no P (null).
+void count_poll_wait(p* pp);
+void count_poll_wakes(p* pp, std::size_t gs);
+
+}  // namespace weft::rt
