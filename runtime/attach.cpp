@@ -63,9 +63,10 @@ int innermost_pid(int pid) {
   std::FILE* const file = std::fopen((folder_of(pid) + "/status").c_str(), "re");
   if (!file) return pid;
   int found = pid;
+  char* rest = nullptr;
   for (char line[256]; std::fgets(line, sizeof line, file);)
     if (std::strncmp(line, "NSpid:", 6) == 0)
-      for (const char* at = std::strtok(line + 6, "\t \n"); at; at = std::strtok(nullptr, "\t \n"))
+      for (const char* at = strtok_r(line + 6, "\t \n", &rest); at; at = strtok_r(nullptr, "\t \n", &rest))
         found = std::atoi(at);
   std::fclose(file);
   return found;

@@ -120,7 +120,6 @@ void collect(metrics::snapshot& all) {
   all.counters["cgroup_throttled_ns"] = ns_throttled();
   all.counters["kernel_assist"] = static_cast<std::uint64_t>(sched.tier.load(std::memory_order_relaxed));
   add_kernel_metrics(all);
-  add_own_counters(all);
 }
 
 }  // namespace
@@ -139,9 +138,12 @@ int read_goroutine_count() {
 
 metrics::snapshot read_metrics() {
   const std::lock_guard hold(reading);
-  if (sched.nps.load(std::memory_order_acquire) == 0) return last;
   metrics::snapshot all;
-  collect(all);
+  if (sched.nps.load(std::memory_order_acquire) == 0)
+    all = last;
+  else
+    collect(all);
+  add_own_counters(all);
   return all;
 }
 

@@ -28,8 +28,8 @@ bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is ov
 g* globrunqget_bound();         // of any node
 bool any_bound();
 /// gp runs on pp: its home is there if it has not run yet, for then its stack will be, or if no P is wanted at home any
-/// more. Otherwise it is a guest, and goes home when it is next woken: where its memory is. (By the simulation, where
-/// moving house with each run, a server's throughput on 4 nodes was a tenth lower: who was away once stayed away.)
+/// more. Otherwise it is a guest, and goes home, where its memory is, when it is next woken. (With the node of the last
+/// run as home, a server on 4 nodes got a tenth less done in the simulation: who was away once stayed away.)
 inline void settle_home(const p* pp, g* gp) {
   if (gp->home == pp->home_index) [[likely]]
     return;

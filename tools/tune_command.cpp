@@ -354,8 +354,9 @@ int tune_command(int argc, char** argv) {
   }
   wanted.limits.worth = worth_percent / 100;
   wanted.what.words = app.remaining();
-  if (!wanted.what.words.empty() && wanted.what.words.front() == "--")
-    wanted.what.words.erase(wanted.what.words.begin());
+  const std::string first = wanted.what.words.empty() ? "" : wanted.what.words.front();
+  if (first == "--") wanted.what.words.erase(wanted.what.words.begin());
+  if (first != "--" && first.starts_with('-')) return usage_error(kName, fmt::format("unknown option '{}'", first));
   if (wanted.what.words.empty()) return usage_error(kName, "expected a program to run");
   if (wanted.what.limit > 0 && wanted.metric.empty()) return usage_error(kName, "--for needs --metric");
   if (wanted.limits.max_runs < wanted.limits.min_runs) return usage_error(kName, "--max-runs is less than --min-runs");
