@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <string_view>
 #include <typeinfo>
 
 #include "runtime/clock.h"
@@ -36,7 +37,21 @@ std::terminate_handler earlier_terminate = nullptr;
 struct sigaction earlier_segv, earlier_bus, earlier_quit;
 bool quit_is_ours = false;
 
-void write_all(const std::string& text) {
+// A process that dies because memory is at an end needs some to say so.
+constexpr std::size_t kReserve = 1 << 20;
+std::atomic<void*> reserve{nullptr};
+
+void lay_up_reserve() {
+  if (reserve.load(std::memory_order_relaxed)) return;
+  void* const at = mmap(nullptr, kReserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at != MAP_FAILED) reserve.store(at, std::memory_order_relaxed);
+}
+
+void use_reserve() {
+  if (void* const at = reserve.exchange(nullptr)) munmap(at, kReserve);
+}
+
+void write_all(std::string_view text) {
   for (std::size_t done = 0; done < text.size();) {
     const ssize_t n = write(STDERR_FILENO, text.data() + done, text.size() - done);
     if (n < 0 && errno == EINTR) continue;
@@ -54,6 +69,7 @@ void begin_dying() {
     for (;;) pause();
   }
   dying_thread.store(pthread_self());
+  use_reserve();
 }
 
 [[noreturn]] void end_dying(const std::string& report) {
@@ -108,6 +124,7 @@ void on_terminate() noexcept {
   if (const panic* const first = find_panic([gp](const panic& p) { return p.gp == gp; })) die_while_describing(*first);
   panic self{gp, abi::__cxa_current_exception_type(), nullptr};
   begin_panic(self);
+  use_reserve();
   gp->goexiting = false;  // what() may call anything
   const std::string what = describe_exception();
   begin_dying();
@@ -194,6 +211,7 @@ void dump_if_wanted() {
 }
 
 void install_handlers() {
+  lay_up_reserve();
   earlier_terminate = std::set_terminate(on_terminate);
   struct sigaction fault {};
   fault.sa_sigaction = on_fault;
