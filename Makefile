@@ -219,6 +219,7 @@ all_tests    = $(call gtest_bins,$(1)) $(call model_bins,$(1)) $(call example_bi
 
 LIB_OBJ  := $(LIB_SRC:%.cpp=$(B)/%.o)
 SKELETON := $(BPF_PROGRAM:%.bpf.c=$(B)/%.skel.h)
+SYSCALLS := $(B)/tools/syscall_names.inc
 TOOL_OBJ := $(TOOL_SRC:%.cpp=$(B)/%.o)
 SO_FILE  := libweft.so.$(VERSION)
 SO_NAME  := libweft.so.$(SOVERSION)
@@ -232,7 +233,7 @@ links: $(INCLUDES)
 .SECONDARY: $(OBJECTS)
 command: $(B)/weft
 libraries: $(B)/libweft.a $(B)/$(SO_FILE)
-skeletons: $(SKELETON)
+skeletons: $(SKELETON) $(SYSCALLS)
 gtests: $(call gtest_bins,$(CONFIG)) $(B)/weft
 quick: $(call quick_bins,$(CONFIG)) $(B)/weft
 tests: gtests $(call model_bins,$(CONFIG)) $(call example_bins,$(CONFIG))
@@ -267,6 +268,14 @@ $(SKELETON): $(B)/%.skel.h: %.bpf.c $(wildcard bpf/*.h) $(B)/flags
 	  $(BPFTOOL) gen skeleton $(@:.skel.h=.bpf.o) name $(basename $(*F))_bpf > $@
 
 $(B)/bpf/loader.o: $(SKELETON)
+
+# System calls by number, from the kernel's headers.
+$(SYSCALLS): $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,NAMES,$@)echo '#include <sys/syscall.h>' | $(CXX) -E -dM -x c - | \
+	  sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/{\2, "\1"},/p' > $@
+
+$(B)/tools/syscall_name.o: $(SYSCALLS)
 
 # Boost.Context's objects go in too: who links weft needs no Boost.
 $(B)/libweft.a: $(LIB_OBJ) $(B)/parts

@@ -29,7 +29,7 @@ Keys: q quits, p or space pauses, + and - change the interval.
 --json prints a line for each interval: {"time", "pid", "program", "interval", "goroutines": {STATE: N}, "threads":
 {STATE: N}, "counters": {NAME: N}, "histograms": {NAME: as in weft hist}, "nodes": [{"node", "gomaxprocs", "idle_ps",
 "spinning", "queued", "counters", "histograms"}], "ps": [{"p", "node", "cpu", "state", "queued", "counters"}], "costs":
-[{"node", "costs", "blocks": [{"syscall", "blocks", "wait"}]}]}; counters and histograms are those of the interval.
+[{"node", "costs", "blocks": [{"syscall", "name", "blocks", "wait"}]}]}; counters and histograms are those of the interval.
 
 Exit status:
   0  well

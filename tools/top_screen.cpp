@@ -12,6 +12,7 @@
 
 #include "tools/hist_draw.h"
 #include "tools/observe.h"
+#include "tools/syscall_name.h"
 
 namespace weft::tools {
 namespace {
@@ -132,8 +133,7 @@ class drawing {
   void calls() {
     values by_call;
     for (const metrics::node_costs& node : seen_.costs)
-      for (const metrics::block_costs& kind : node.blocks)
-        by_call[kind.syscall < 0 ? "page fault" : fmt::format("system call {}", kind.syscall)] += kind.blocks;
+      for (const metrics::block_costs& kind : node.blocks) by_call[syscall_name(kind.syscall)] += kind.blocks;
     const auto most = most_frequent(by_call, [](const std::string&) { return true; });
     if (most.empty()) return;
     add(fmt::format("{:<28} {:>10}", "blocked in", "so far"), true);
@@ -172,7 +172,10 @@ nlohmann::ordered_json json_of_costs(const std::vector<metrics::node_costs>& cos
       one["costs"][name] = {{"seconds", cost.seconds}, {"samples", cost.samples}};
     one["blocks"] = nlohmann::ordered_json::array();
     for (const metrics::block_costs& kind : node.blocks)
-      one["blocks"].push_back({{"syscall", kind.syscall}, {"blocks", kind.blocks}, {"wait", kind.wait}});
+      one["blocks"].push_back({{"syscall", kind.syscall},
+                               {"name", syscall_name(kind.syscall)},
+                               {"blocks", kind.blocks},
+                               {"wait", kind.wait}});
     all.push_back(std::move(one));
   }
   return all;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `weft top`, `weft hist` and `weft dump` show, of made-up processes.
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 
 #include <string>
 #include <vector>
@@ -46,7 +47,7 @@ observation seen() {
   all.state = example(3000);
   all.rest = between(example(1000), all.state);
   metrics::node_costs costs;
-  costs.blocks = {{.syscall = 0, .blocks = 9, .lasted = {}}, {.syscall = -1, .blocks = 4, .lasted = {}}};
+  costs.blocks = {{.syscall = SYS_read, .blocks = 9, .lasted = {}}, {.syscall = -1, .blocks = 4, .lasted = {}}};
   all.costs.push_back(costs);
   return all;
 }
@@ -114,7 +115,7 @@ TEST(top, shows_the_interval) {
             "chan receive                       1200\n"
             "select                                3\n"
             "blocked in                       so far\n"
-            "system call 0                         9\n"
+            "read                                  9\n"
             "page fault                            4\n"
             "   P node  CPU state     queue  slices  steals handoffs preempt.\n"
             "   0    0    3 running       7   1.00k   2.00k        0        0\n"
@@ -143,6 +144,7 @@ TEST(top, json_has_it_all) {
   EXPECT_EQ(told["nodes"][0]["gomaxprocs"], 2);
   EXPECT_EQ(told["ps"][0]["state"], "running");
   EXPECT_EQ(told["costs"][0]["blocks"][1]["syscall"], -1);
+  EXPECT_EQ(told["costs"][0]["blocks"][0]["name"], "read");
 }
 
 std::vector<goroutine_group> groups() {
