@@ -73,7 +73,7 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
   nlohmann-json3-dev valgrind clang? bpftool? libbpf-dev?
-TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3
+TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev libhttp-parser-dev relacy-dev python3
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)
@@ -192,7 +192,7 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
 LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lpthread
 TOOL_LIBS := -lfmt -lcrypto
-TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
+TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS) -lhttp_parser
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
 
 ifeq ($(V),)
@@ -296,7 +296,8 @@ $(call model_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags
 $(call example_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags $(BUILD)/stage/done
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)$(CXX) $(STD) $(WARNINGS) $(OPT) -MMD -MP -MF $@.d $< -o $@ \
-	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib'
+	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib' $(EXAMPLE_LIBS)
+$(B)/tests/examples/http_server: EXAMPLE_LIBS := -lhttp_parser
 
 $(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN)
 	@$(MAKE) --no-print-directory copy-files PREFIX='$(STAGE)' DESTDIR=
