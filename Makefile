@@ -74,7 +74,7 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
   $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
-  nlohmann-json3-dev libncurses-dev valgrind clang? bpftool? libbpf-dev?
+  nlohmann-json3-dev libncurses-dev libhttp-parser-dev valgrind clang? bpftool? libbpf-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3 prometheus?
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
 SIM_DEPS   := $(RUN_DEPS) python3 python3-matplotlib
@@ -198,7 +198,7 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 # libunwind defines _Unwind_RaiseException and its kin too: libgcc_s has to come first, needed or not, or libunwind
 # throws the program's exceptions.
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
-LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lpthread
+LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lhttp_parser -lpthread
 TOOL_LIBS := -lfmt -lcrypto -lncurses++w -lncursesw -ltinfo
 TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
@@ -319,7 +319,8 @@ $(call model_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags
 $(call example_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags $(BUILD)/stage/done
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)$(CXX) $(STD) $(WARNINGS) $(OPT) -MMD -MP -MF $@.d $< -o $@ \
-	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib'
+	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib' $(EXAMPLE_LIBS)
+$(B)/tests/examples/http_server: EXAMPLE_LIBS := -lhttp_parser
 
 $(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN) $(SHARED)
 	@$(MAKE) --no-print-directory copy-files PREFIX='$(STAGE)' DESTDIR=

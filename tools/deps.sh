@@ -54,6 +54,7 @@ present() {
     libgtest-dev) header gtest/gtest.h && library libgtest.a ;;
     libgmock-dev) header gmock/gmock.h && library libgmock.a ;;
     libbenchmark-dev) header benchmark/benchmark.h && library libbenchmark.so ;;
+    libhttp-parser-dev) header http_parser.h && library libhttp_parser.so ;;
     relacy-dev) header relacy/relacy.hpp ;;
     bpftool) program bpftool || find_below bpftool /usr/sbin /usr/local/sbin ;;
     libbpf-dev) header bpf/bpf_core_read.h && library libbpf.so ;;
