@@ -64,14 +64,24 @@ assist read_tier(const run_options& options, bool& by_name) {
   malformed(name, text, "auto, bpf, sentinel or off");
 }
 
-std::string read_metrics_file() {
+bool is_address(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  int port = -1;
+  return colon != text.npos && parse(text.substr(colon + 1), port) && port >= 0 && port <= 65535;
+}
+
+void read_metrics(settings& wanted) {
   constexpr std::string_view kScheme = "file:";
   const char* const value = variable("WEFT_METRICS");
-  if (!value) return "";
+  if (!value) return;
   const std::string_view text = value;
   const std::string_view path = text.starts_with(kScheme) ? text.substr(kScheme.size()) : "";
-  if (!path.starts_with('/') || path.ends_with('/')) malformed("WEFT_METRICS", text, "file:/PATH.prom");
-  return std::string(path);
+  if (path.starts_with('/') && !path.ends_with('/'))
+    wanted.metrics_file = path;
+  else if (!text.starts_with(kScheme) && is_address(text))
+    wanted.metrics_address = text;
+  else
+    malformed("WEFT_METRICS", text, "HOST:PORT, or file:/PATH.prom");
 }
 
 void read_debug(debug_settings& debug, bool& pin) {
@@ -137,7 +147,7 @@ settings read_settings(const run_options& options) {
   result.stack_size = read_stack_size(options);
   result.tier = read_tier(options, result.tier_by_name);
   result.pin = options.pin;
-  result.metrics_file = read_metrics_file();
+  read_metrics(result);
   read_debug(result.debug, result.pin);
   if (!result.pin && result.tier != assist::off) {
     if (result.tier_by_name && result.tier == assist::bpf) insist("the threads are not to be pinned");

@@ -17,7 +17,8 @@ struct settings {
   assist tier = assist::bpf;   // the most that is wanted
   bool tier_by_name = false;   // and not just "auto"
   bool pin = true;
-  std::string metrics_file;  // where the metrics are written to; "": nowhere
+  std::string metrics_file;     // where the metrics are written to; "": nowhere
+  std::string metrics_address;  // where they are served; the same
   debug_settings debug;
 };
 

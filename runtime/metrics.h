@@ -24,4 +24,9 @@ void write_metrics_if_due();
 /// Writes them as they were in the end.
 void write_last_metrics();
 
+// metrics_server.cpp
+/// metrics::serve(), where that it cannot be is one line; "": nothing. By main, as the next.
+void serve_metrics_at(const std::string& address);
+void stop_serving_metrics();
+
 }  // namespace weft::rt

@@ -152,6 +152,7 @@ void set_up(settings& wanted) {
 struct main_call {
   void (*fn)(void*);
   void* argument;
+  const std::string* metrics_address;
 };
 
 // The last thing that main's goroutine does: the run() is over.
@@ -169,7 +170,9 @@ void main_returned() {
 void main_goroutine(void* storage, detail::closure_op op) {
   if (op != detail::closure_op::run) return;
   const main_call call = *static_cast<main_call*>(storage);
+  serve_metrics_at(*call.metrics_address);
   call.fn(call.argument);
+  stop_serving_metrics();
   main_returned();
 }
 
@@ -268,7 +271,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   start_export();
   start_template_thread();  // these two before this thread is pinned: they are not to be
   start_sysmon();
-  start_main(m0, wanted, {main_fn, argument});
+  start_main(m0, wanted, {main_fn, argument, &wanted.metrics_address});
   wake_sysmon();
   schedule(m0);
   take_down(m0);

@@ -54,7 +54,7 @@ Examples:
   weft sum --help                  all about a subcommand
 
 Environment: GOMAXPROCS=N or node0=N,node1=N, WEFT_KERNEL_ASSIST=bpf|sentinel|off, WEFT_STACK_SIZE=64k,
-WEFT_METRICS=file:/PATH.prom, WEFT_DEBUG=schedtrace=MS; the manual page weft(1) explains them.)";
+WEFT_METRICS=HOST:PORT or file:/PATH.prom, WEFT_DEBUG=schedtrace=MS; the manual page weft(1) explains them.)";
 
 // All that is left when no subcommand was found: --help, --version, or a mistake.
 int without_subcommand(int argc, char** argv) {

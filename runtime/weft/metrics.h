@@ -172,6 +172,11 @@ snapshot read();
 /// read() as OpenMetrics 1.0 text: what an HTTP answer of the type
 /// "application/openmetrics-text; version=1.0.0; charset=utf-8" consists of. weft(1) tells what each metric means.
 std::string openmetrics();
+/// Serves openmetrics() over HTTP at this address ("127.0.0.1:9464", see net.h; port 0 is a free one) until main
+/// returns: GET /metrics, on a goroutine; any other path is 404. Up to 64 connections at a time, kept alive for 30 s.
+/// Throws std::system_error if the address cannot be had, weft::error if no run() is active. WEFT_METRICS=HOST:PORT
+/// does the same from outside.
+void serve(std::string_view address);
 /// The same in Prometheus' older text format ("text/plain; version=0.0.4"), as node_exporter's textfile collector and
 /// `promtool check metrics` read it.
 std::string prometheus();

@@ -228,10 +228,11 @@ TEST_F(metrics_file, that_cannot_be_written_is_one_line) {
 }
 
 TEST(metrics_variable, that_is_malformed_ends_the_process) {
-  for (const char* value : {"file", "file:", "file:relative.prom", "file:/", "/path"}) {
+  for (const char* value : {"file", "file:", "file:relative.prom", "file:/", "/path", "localhost",
+                            "localhost:", "localhost:65536", "localhost:http"}) {
     const child_result r = in_child({{"WEFT_METRICS", value}}, [] { run([] {}); });
     EXPECT_TRUE(r.exited(2)) << value << r;
-    EXPECT_EQ(r.err, "weft: WEFT_METRICS=" + std::string(value) + ": expected file:/PATH.prom\n");
+    EXPECT_EQ(r.err, "weft: WEFT_METRICS=" + std::string(value) + ": expected HOST:PORT, or file:/PATH.prom\n");
   }
 }
 

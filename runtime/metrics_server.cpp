@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// metrics::serve(): the metrics over HTTP, for Prometheus; and WEFT_METRICS=HOST:PORT, which calls it.
+//
+// A goroutine accepts, and one serves each connection, request by request: pipelined ones wait in its buffer until the
+// one before them is answered. What a stranger may cost is bounded: connections (kConnections; further ones wait to be
+// accepted), how long one may be silent or slow (kPatience), and what a request may say (the parser's limit for the
+// head, kLongestBody).
+//
+// Listeners belong to the run() in which they were opened: they are closed when its main has returned, so that the next
+// may have the address. Main waits for that, since a goroutine that is left behind in accept() keeps its file.
+#include <http_parser.h>
+#include <array>
+#include <cstdio>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "runtime/metrics.h"
+#include "runtime/openmetrics.h"
+#include "weft/metrics.h"
+#include "weft/net.h"
+#include "weft/runtime.h"
+#include "weft/sync.h"
+
+namespace weft::rt {
+namespace {
+
+constexpr std::chrono::seconds kPatience{30};
+constexpr int kConnections = 64;
+constexpr std::size_t kLongestBody = 64 << 10, kLongestTarget = 1 << 10;
+
+struct server {
+  explicit server(tcp_listener&& bound) : listener(std::move(bound)) {}
+  tcp_listener listener;
+  semaphore room{kConnections};
+  wait_group accepting;
+};
+
+std::mutex& registering = *new std::mutex;
+auto& servers = *new std::list<std::shared_ptr<server>>;
+
+struct request {
+  std::string target;
+  std::size_t body = 0;
+  bool complete = false;
+};
+
+request& of(http_parser* parser) { return *static_cast<request*>(parser->data); }
+
+int on_url(http_parser* parser, const char* text, std::size_t size) {
+  of(parser).target.append(text, size);
+  return of(parser).target.size() > kLongestTarget ? 1 : 0;
+}
+
+int on_body(http_parser* parser, const char*, std::size_t size) {
+  return (of(parser).body += size) > kLongestBody ? 1 : 0;
+}
+
+// The rest is of the next request.
+int on_message_complete(http_parser* parser) {
+  of(parser).complete = true;
+  http_parser_pause(parser, 1);
+  return 0;
+}
+
+const http_parser_settings& callbacks() {
+  static const http_parser_settings settings = [] {
+    http_parser_settings s;
+    http_parser_settings_init(&s);
+    s.on_url = on_url;
+    s.on_body = on_body;
+    s.on_message_complete = on_message_complete;
+    return s;
+  }();
+  return settings;
+}
+
+struct answer {
+  http_status status;
+  const char* type;
+  std::string body;
+};
+
+constexpr const char* kText = "text/plain; charset=utf-8";
+
+answer answer_to(const request& asked, unsigned method) {
+  if (asked.target.substr(0, asked.target.find('?')) != "/metrics")
+    return {HTTP_STATUS_NOT_FOUND, kText, "There is only /metrics here.\n"};
+  if (method != HTTP_GET && method != HTTP_HEAD)
+    return {HTTP_STATUS_METHOD_NOT_ALLOWED, kText, "GET /metrics is all that can be asked here.\n"};
+  return {HTTP_STATUS_OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics::openmetrics()};
+}
+
+void send_answer(tcp_conn& to, const answer& a, bool body_too, bool keep, std::error_code& error) {
+  std::string text = "HTTP/1.1 " + std::to_string(a.status) + " " + http_status_str(a.status) +
+                     "\r\nContent-Type: " + a.type + "\r\nContent-Length: " + std::to_string(a.body.size()) +
+                     (a.status == HTTP_STATUS_METHOD_NOT_ALLOWED ? "\r\nAllow: GET, HEAD" : "") +
+                     (keep ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n");
+  if (body_too) text += a.body;
+  to.write_all(std::as_bytes(std::span(text)), error);
+}
+
+// Reads until a request is complete. False: the connection has ended, or what came is no HTTP (which is said).
+class reader {
+ public:
+  explicit reader(tcp_conn& from) : from_(from) { http_parser_init(&parser_, HTTP_REQUEST); }
+
+  bool next(request& asked) {
+    asked = {};
+    parser_.data = &asked;
+    http_parser_pause(&parser_, 0);
+    std::error_code error;
+    while (parse(asked, error) && !asked.complete) {
+      end_ = from_.read_some(std::as_writable_bytes(std::span(buffer_)), error);
+      begin_ = 0;
+      if (error || end_ == 0) return false;
+    }
+    return asked.complete;
+  }
+  unsigned method() const { return parser_.method; }
+  bool keeps() const { return http_should_keep_alive(&parser_) != 0; }
+
+ private:
+  bool parse(const request& asked, std::error_code& error) {
+    begin_ += http_parser_execute(&parser_, &callbacks(), buffer_.data() + begin_, end_ - begin_);
+    const http_errno wrong = HTTP_PARSER_ERRNO(&parser_);
+    if (wrong == HPE_OK || (wrong == HPE_PAUSED && asked.complete)) return true;
+    send_answer(from_, {HTTP_STATUS_BAD_REQUEST, kText, std::string(http_errno_description(wrong)) + "\n"}, true, false,
+                error);
+    return false;
+  }
+
+  tcp_conn& from_;
+  http_parser parser_{};
+  std::array<char, 8 << 10> buffer_{};
+  std::size_t begin_ = 0, end_ = 0;
+};
+
+void serve_connection(tcp_conn& conn) {
+  reader requests(conn);
+  std::error_code error;
+  for (request asked; !error;) {
+    conn.set_deadline(clock::now() + kPatience);
+    if (!requests.next(asked)) return;
+    const bool keep = requests.keeps();
+    send_answer(conn, answer_to(asked, requests.method()), requests.method() != HTTP_HEAD, keep, error);
+    if (!keep) return;
+  }
+}
+
+void accept_connections(const std::shared_ptr<server>& on) {
+  for (;;) {
+    on->room.acquire();
+    std::error_code error;
+    tcp_conn conn = on->listener.accept(error);
+    if (error == std::errc::bad_file_descriptor) return;
+    if (error) {
+      on->room.release();
+      continue;
+    }
+    go({.name = "weft metrics connection"}, [on, c = std::move(conn)]() mutable {
+      serve_connection(c);
+      c.close();
+      on->room.release();
+    });
+  }
+}
+
+}  // namespace
+
+void stop_serving_metrics() {
+  std::list<std::shared_ptr<server>> all;
+  {
+    const std::lock_guard hold(registering);
+    all.swap(servers);
+  }
+  for (const auto& each : all) each->listener.close();
+  for (const auto& each : all) {
+    each->room.release();  // it may wait for that
+    each->accepting.wait();
+  }
+}
+
+void serve_metrics_at(const std::string& address) {
+  if (address.empty()) return;
+  try {
+    metrics::serve(address);
+  } catch (const std::system_error& failed) {
+    std::fprintf(stderr, "weft: WEFT_METRICS=%s: %s; going on without\n", address.c_str(), failed.what());
+  }
+}
+
+}  // namespace weft::rt
+
+namespace weft::metrics {
+
+void serve(std::string_view address) {
+  auto fresh = std::make_shared<rt::server>(tcp_listener::bind(address));
+  fresh->accepting.add(1);
+  go({.name = "weft metrics"}, [fresh] {
+    rt::accept_connections(fresh);
+    fresh->accepting.done();
+  });
+  const std::lock_guard hold(rt::registering);
+  rt::servers.push_back(std::move(fresh));
+}
+
+}  // namespace weft::metrics
