@@ -62,7 +62,7 @@ TEST_P(attaching, reads_metrics_that_go_on) {
     EXPECT_GE(sum_of(first.threads), 1u);
     EXPECT_TRUE(v.goes_on());
     metrics::snapshot second;
-    EXPECT_TRUE(eventually([&] {  // waits are sampled
+    EXPECT_TRUE(weft::test::eventually([&] {  // waits are sampled
       second = to.read();
       return second.histograms.at("runq_wait").count() > first.histograms.at("runq_wait").count();
     }));
