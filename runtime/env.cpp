@@ -65,7 +65,8 @@ assist read_tier(const run_options& options, bool& by_name) {
 }
 
 void read_debug(debug_settings& debug, bool& pin) {
-  constexpr const char* kForm = "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
+  constexpr const char* kForm =
+      "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
   const char* const value = variable("WEFT_DEBUG");
   if (!value) return;
   std::string_view left = value;

@@ -147,7 +147,6 @@ bool may_fetch(const node& home, const machine_map::neighbour& other, std::int64
       gp = steal_in(pp, map, other.cpus, {0, 0}, pass == kStealPasses - 1);
     if (!gp) continue;
     pp->far_steals.add(1);
-    adopt(pp, gp);
     return gp;
   }
   return nullptr;

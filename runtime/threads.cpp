@@ -68,7 +68,7 @@ void end_thread(m* mp) {
   }
   if (orphan) delete_p(orphan);
   if (!own) return;
-  { lock_guard wait(sched.ending_lock); }                                     // start_lockedm() may be looking
+  { lock_guard wait(sched.ending_lock); }  // start_lockedm() may be looking
   delete mp;
 }
 

@@ -60,10 +60,10 @@ class histogram {
 /// "major_faults" of the runtime's threads; "probe_runs_…" and "probe_ns_…" are what the probes themselves cost, while
 /// the kernel counts that (sysctl kernel.bpf_stats_enabled). "takes" counts Ps taken from threads that had blocked or
 /// computed for too long, "handoffs" those of them that went on to run another goroutine. "far_steals" counts how often
-/// an idle P took work from another NUMA node, "node_moves" how many
-/// goroutines came to another node than the one where they ran last, or were to start. "cgroup_throttled_periods" and
-/// "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's cgroup since run() began, as of a
-/// second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
+/// an idle P took work from another NUMA node, "node_moves" how many goroutines came to another node than the one where
+/// they ran last, or were to start. "cgroup_throttled_periods" and "cgroup_throttled_ns": how often and for how long
+/// CPU quotas stopped the process's cgroup since run() began, as of a second ago. Those that begin with "handoff_" and
+/// "handoffs_at_once" tell what the cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name

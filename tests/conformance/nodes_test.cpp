@@ -4,7 +4,8 @@
 // the Ps of a node and the machine under load. On machines that are described (their CPUs are not there, so Ms are not
 // pinned); and on the one at hand, of any shape, where threads, stacks and memory must really be where they belong.
 //
-// WEFT_TEST_OWN_MACHINE=1  the machine is a virtual one: its CPUs may be switched off, its cgroups changed (tests/vm/run.py)
+// WEFT_TEST_OWN_MACHINE=1  the machine is a virtual one: its CPUs may be switched off, its cgroups changed
+// (tests/vm/run.py)
 #include <weft/numa.h>
 #include <weft/runtime.h>
 
