@@ -217,7 +217,7 @@ TEST(attachment, tells_one_that_ends_or_is_stopped_from_one_that_is_slow) {
     EXPECT_TRUE(v.goes_on());
     EXPECT_EQ(refusal(v.pid(),
                       [&](attachment& to) {
-                        kill(v.pid(), SIGSTOP);
+                        v.stop();
                         to.read();
                       }),
               "process N is stopped, and does not answer");
