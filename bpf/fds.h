@@ -5,6 +5,7 @@
 // run.
 #pragma once
 
+#include <unistd.h>
 #include <array>
 #include <cstddef>
 #include <string>
@@ -23,7 +24,9 @@ class fd {
     std::swap(number_, other.number_);
     return *this;
   }
-  ~fd();
+  ~fd() {
+    if (number_ >= 0) close(number_);
+  }
 
   int get() const { return number_; }
   explicit operator bool() const { return number_ >= 0; }

@@ -203,10 +203,6 @@ std::string why_load_failed(int error) {
 
 }  // namespace
 
-fd::~fd() {
-  if (number_ >= 0) close(number_);
-}
-
 std::string refusal(int error) {
   std::string text = std::string("bpf() refused: ") + strerror(error);
   if (error != EPERM && error != EACCES && error != ENOSYS) return text;

@@ -37,8 +37,8 @@ std::vector<pid_t> own_threads() {
   return all;
 }
 
-// Descriptor, or -1 and errno.
-int open_counter(const pmu_event& event, pid_t tid) {
+// None: errno tells why.
+fd open_counter(const pmu_event& event, pid_t tid) {
   perf_event_attr wanted{};
   wanted.size = sizeof wanted;
   wanted.type = event.type;
@@ -48,19 +48,19 @@ int open_counter(const pmu_event& event, pid_t tid) {
   // There may be fewer registers than events: then each counts for a part of the time.
   wanted.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING;
   const auto open = [&] {
-    return static_cast<int>(syscall(SYS_perf_event_open, &wanted, tid, -1, -1, PERF_FLAG_FD_CLOEXEC));
+    return fd(static_cast<int>(syscall(SYS_perf_event_open, &wanted, tid, -1, -1, PERF_FLAG_FD_CLOEXEC)));
   };
-  const int fd = open();
-  if (fd >= 0 || errno != EINVAL) return fd;
+  fd opened = open();
+  if (opened || errno != EINVAL) return opened;
   wanted.inherit_thread = 0;  // before Linux 5.13: counts for processes that we start, too
   return open();
 }
 
-std::uint64_t read_counter(int fd) {
+std::uint64_t read_counter(const fd& counter) {
   struct {
     std::uint64_t value, enabled, running;
   } seen{};
-  if (::read(fd, &seen, sizeof seen) != sizeof seen || seen.running == 0) return 0;
+  if (::read(counter.get(), &seen, sizeof seen) != sizeof seen || seen.running == 0) return 0;
   return static_cast<std::uint64_t>(static_cast<double>(seen.value) * static_cast<double>(seen.enabled) /
                                     static_cast<double>(seen.running));
 }
@@ -74,15 +74,17 @@ std::string why_refused(const pmu_event& event, int error) {
 
 std::span<const pmu_event> tlb_misses() { return kTlbMisses; }
 
+int try_event(const pmu_event& event) { return open_counter(event, 0) ? 0 : errno; }
+
 std::vector<pmu::counted> pmu::make(std::span<const pmu_event> events) {
   std::vector<counted> all;
-  for (const pmu_event& event : events) all.push_back({event, {}});
+  for (const pmu_event& event : events) all.push_back({.event = event, .fds = {}});
   return all;
 }
 
 std::uint64_t pmu::counted::now() const {
   std::uint64_t sum = earlier;
-  for (const int fd : fds) sum += read_counter(fd);
+  for (const fd& each : fds) sum += read_counter(each);
   return sum;
 }
 
@@ -94,9 +96,8 @@ std::string pmu::start() {
   const std::vector<pid_t> threads = own_threads();
   for (counted& each : counts_)
     for (const pid_t tid : threads) {
-      const int fd = open_counter(each.event, tid);
-      if (fd >= 0) {
-        each.fds.push_back(fd);
+      if (fd counter = open_counter(each.event, tid)) {
+        each.fds.push_back(std::move(counter));
         each.ever = true;
       } else if (errno != ESRCH) {  // it has ended
         if (refused.empty()) refused = why_refused(each.event, errno);
@@ -111,7 +112,6 @@ void pmu::stop() {
   on_ = false;
   for (counted& each : counts_) {
     each.earlier = each.now();
-    for (const int fd : each.fds) close(fd);
     each.fds.clear();
   }
 }

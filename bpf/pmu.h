@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "bpf/fds.h"
+
 namespace weft::bpf {
 
 // As perf_event_open() has them.
@@ -23,6 +25,9 @@ struct pmu_event {
 // The kernel's generic events for dTLB misses of loads and of stores and for iTLB misses. What its tables for x86 make
 // of them (Intel: walks completed or begun, Zen: misses of the second level) is one page walk each.
 std::span<const pmu_event> tlb_misses();
+
+// May the calling thread be counted? 0, or the errno of perf_event_open().
+int try_event(const pmu_event& event);
 
 // Any thread may call anything at any time.
 class pmu {
@@ -46,7 +51,7 @@ class pmu {
  private:
   struct counted {
     pmu_event event;
-    std::vector<int> fds;       // one a thread
+    std::vector<fd> fds;        // one a thread
     std::uint64_t earlier = 0;  // of what has been closed
     bool ever = false;
 

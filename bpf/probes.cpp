@@ -32,7 +32,7 @@ namespace {
 
 constexpr int kRequestTries = 20;  // naps: one that ends before the thread has switched out is not seen
 constexpr long kShortestNap = 1'000, kLongestNap = 1'000'000;  // ns
-constexpr int kTestRunTries = 3;   // storage is allocated atomically, which may fail for a moment
+constexpr int kTestRunTries = 3;  // storage is allocated atomically, which may fail for a moment
 constexpr int kAliveTries = 20;
 constexpr int kSightTries = 5;
 constexpr std::uint64_t kResultMask = 0xff;

@@ -52,13 +52,28 @@ struct eh_globals {
   unsigned int uncaught;
 };
 
+/// Where an M is pinned: written by who gives it a P of another CPU (start_lockedm), read by itself and by anybody who
+/// looks at Ms. No order is needed: CPUs live for ever.
+class cpu_of_m {
+ public:
+  cpu_of_m& operator=(cpu* c) {
+    c_.store(c, std::memory_order_relaxed);
+    return *this;
+  }
+  operator cpu*() const { return c_.load(std::memory_order_relaxed); }
+  cpu* operator->() const { return *this; }
+
+ private:
+  std::atomic<cpu*> c_{nullptr};
+};
+
 struct alignas(kLinePair) m {
   explicit m(std::uint32_t number) : id(number) {}
 
   const std::uint32_t id;
   std::uint32_t run = 0;                    // the number of the run() it belongs to
   std::atomic<std::uint32_t> idle_link{0};  // in an idle_stack
-  cpu* c = nullptr;                         // where it is pinned; changed by others only while it sleeps
+  cpu_of_m c;
   pthread_t thread{};
   std::atomic<int> tid{0};
 

@@ -62,6 +62,12 @@ class victim {
     return testing::AssertionSuccess();
   }
 
+  /// Stops all of its threads, until SIGCONT.
+  void stop() const {
+    kill(pid_, SIGSTOP);
+    waitpid(pid_, nullptr, WUNTRACED);
+  }
+
   /// What all of its goroutines have done together.
   long work_done() const {
     long sum = 0;

@@ -6,7 +6,6 @@
 #include "tools/doctor.h"
 
 #include <linux/io_uring.h>
-#include <linux/perf_event.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -33,6 +32,7 @@
 #include <fmt/format.h>
 
 #include "bpf/capabilities.h"
+#include "bpf/pmu.h"
 #include "bpf/probes.h"
 #include "numa/cgroup.h"
 #include "numa/topology.h"
@@ -336,18 +336,6 @@ check examine_io_uring() {
   return c;
 }
 
-int try_counter() {
-  perf_event_attr wanted{};
-  wanted.type = PERF_TYPE_HW_CACHE;
-  wanted.size = sizeof wanted;
-  wanted.config = PERF_COUNT_HW_CACHE_DTLB | PERF_COUNT_HW_CACHE_OP_READ << 8 | PERF_COUNT_HW_CACHE_RESULT_MISS << 16;
-  wanted.disabled = wanted.exclude_kernel = wanted.exclude_hv = 1;
-  const long fd = ::syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-  if (fd < 0) return errno;
-  ::close(static_cast<int>(fd));
-  return 0;
-}
-
 std::string advice_on_refused_counter() {
   const std::optional<std::string> paranoid = first_line("/proc/sys/kernel/perf_event_paranoid");
   if (!paranoid || std::atoi(paranoid->c_str()) <= 2) return fmt::format(kFilter, "perf_event_open()");
@@ -356,7 +344,7 @@ std::string advice_on_refused_counter() {
 
 check examine_pmu() {
   check c{.name = "PMU", .gives = "counts of TLB misses, with the kernel's costs"};
-  const int error = try_counter();
+  const int error = bpf::try_event(bpf::tlb_misses().front());
   c.state = yes_if(error == 0);
   if (error == 0) return c;
   const bool refused = error == EACCES || error == EPERM;

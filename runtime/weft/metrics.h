@@ -89,10 +89,9 @@ struct node_snapshot {
 /// computed for too long, "handoffs" those of them that went on to run another goroutine. "steals" counts how often an
 /// idle P took work from another: "core_steals" of the same core, "cache_steals" of one that shares its cache,
 /// "node_steals" of its node, "far_steals" of another; "robberies" what it took that was to run next there,
-/// "node_moves" how many goroutines came to another node than their own by the latter.
-/// "cgroup_throttled_periods" and "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's
-/// cgroup since run() began, as of a second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the
-/// cost model decided, see costs().
+/// "node_moves" how many goroutines came to another node than their own by the latter. "cgroup_throttled_periods" and
+/// "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's cgroup since run() began, as of a
+/// second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name

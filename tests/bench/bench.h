@@ -59,6 +59,18 @@ inline void compute_for(std::int64_t ns) {
   }
 }
 
+// The longest time between two calls of `on`, until it says no.
+template <class F>
+std::int64_t longest_gap_ns(F&& on) {
+  std::int64_t longest = 0;
+  for (std::int64_t last = now_ns(); on();) {
+    const std::int64_t now = now_ns();
+    longest = std::max(longest, now - last);
+    last = now;
+  }
+  return longest;
+}
+
 // A raw nanosleep(2): the blocking call that the works about blocking make.
 inline void kernel_sleep(std::int64_t ns) {
   timespec t{.tv_sec = static_cast<time_t>(ns / kSecond), .tv_nsec = static_cast<long>(ns % kSecond)};

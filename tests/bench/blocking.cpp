@@ -130,12 +130,10 @@ void two_blocked_stall(const bench::options& o) {
   std::int64_t longest = 0;
   weft::wait_group all;
   all.go([&] {
-    for (std::int64_t last = bench::now_ns(); blocked.load(std::memory_order_relaxed) != 0;) {
+    longest = bench::longest_gap_ns([&] {
       weft::yield();
-      const std::int64_t now = bench::now_ns();
-      longest = std::max(longest, now - last);
-      last = now;
-    }
+      return blocked.load(std::memory_order_relaxed) != 0;
+    });
   });
   for (int w = 0; w < 2; ++w) {
     all.go([&] {

@@ -70,9 +70,10 @@ class slow_pages {
     std::deque<request> waiting;
     for (std::size_t served = 0; served < count_;) {
       accept_requests(waiting);
-      for (; !waiting.empty() && waiting.front().due <= now_ns(); waiting.pop_front(), ++served) {
+      for (; !waiting.empty() && waiting.front().due <= now_ns(); waiting.pop_front()) {
         uffdio_zeropage zero{.range = {waiting.front().address, kPage}, .mode = 0, .zeropage = 0};
-        ioctl(fd_, UFFDIO_ZEROPAGE, &zero);
+        // A thread that a signal interrupts in its fault asks again for the same page.
+        if (ioctl(fd_, UFFDIO_ZEROPAGE, &zero) == 0) ++served;
       }
     }
   }

@@ -84,9 +84,11 @@ TEST_P(assist, is_the_best_there_is_without_a_word) {
 
 TEST_P(assist_by_probes, is_what_was_asked_for) {
   WEFT_NEEDS_PROBES();
-  EXPECT_TRUE(as_this_user({{"WEFT_KERNEL_ASSIST", "off"}}, report_tier).exited(kOff));
-  EXPECT_TRUE(as_this_user({{"WEFT_KERNEL_ASSIST", "sentinel"}}, report_tier).exited(kSentinel));
-  EXPECT_TRUE(as_this_user({{"WEFT_KERNEL_ASSIST", "bpf"}}, report_tier).exited(kBpf));
+  const std::array<std::pair<const char*, int>, 3> tiers{{{"off", kOff}, {"sentinel", kSentinel}, {"bpf", kBpf}}};
+  for (const auto& [name, code] : tiers) {
+    const child_result r = as_this_user({{"WEFT_KERNEL_ASSIST", name}}, report_tier);
+    EXPECT_TRUE(r.exited(code)) << name << ": " << r;
+  }
 }
 
 // Of the whole process: for which threads does the kernel know of a capability that loading took?

@@ -61,9 +61,12 @@ TEST_P(attaching, reads_metrics_that_go_on) {
     EXPECT_GE(sum_of(first.goroutines), 7u);
     EXPECT_GE(sum_of(first.threads), 1u);
     EXPECT_TRUE(v.goes_on());
-    const metrics::snapshot second = to.read();
+    metrics::snapshot second;
+    EXPECT_TRUE(weft::test::eventually([&] {  // waits are sampled
+      second = to.read();
+      return second.histograms.at("runq_wait").count() > first.histograms.at("runq_wait").count();
+    }));
     EXPECT_GT(second.counters.at("schedticks"), first.counters.at("schedticks"));
-    EXPECT_GT(second.histograms.at("runq_wait").count(), first.histograms.at("runq_wait").count());
     EXPECT_GT(second.histograms.at("runq_wait").quantile(0.5), 0);
     EXPECT_FALSE(to.costs().empty());
   });
@@ -214,7 +217,7 @@ TEST(attachment, tells_one_that_ends_or_is_stopped_from_one_that_is_slow) {
     EXPECT_TRUE(v.goes_on());
     EXPECT_EQ(refusal(v.pid(),
                       [&](attachment& to) {
-                        kill(v.pid(), SIGSTOP);
+                        v.stop();
                         to.read();
                       }),
               "process N is stopped, and does not answer");

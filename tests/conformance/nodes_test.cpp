@@ -196,27 +196,25 @@ TEST_P(going_home, a_woken_goroutine_runs_where_it_first_ran) {
 
 TEST(a_goroutine_that_was_fetched, goes_home_when_it_is_woken) {
   run_on(shapes::regular(2, 1), [] {
+    enum class fate { never_there, away };
+    constexpr int kAtATime = 32;  // more than the batch of the P, which switches: nobody robs that
     const int here = current_node();
     std::atomic<bool> busy{true};
-    std::atomic<int> settled{0}, away{0}, back{0};
+    std::atomic<int> back{0};
     wait_group done;
+    chan<fate> fates = make_chan<fate>(2 * kAtATime);
     chan<unit> again = make_chan<unit>();
     const auto goroutine = [&, here] {
-      if (current_node() != here) return;
-      ++settled;
+      if (current_node() != here) return fates.send(fate::never_there);
       while (busy && current_node() == here) yield();
       if (current_node() == here) return;
-      ++away;
-      busy = false;
+      fates.send(fate::away);
       while (again.recv()) back += current_node() == here ? 1 : 0;  // it may be fetched once more on its way
     };
-    for (int i = 0; i < 32; ++i) done.go(goroutine);
-    EXPECT_TRUE(eventually([&] {
-      if (settled == 0) done.go(goroutine);  // all others may have been fetched before they began
-      return away > 0;
-    }));
-    EXPECT_TRUE(eventually([&] { return again.try_send({}) && back > 0; }));
+    for (int i = 0; i < kAtATime; ++i) done.go(goroutine);
+    while (fates.recv() == fate::never_there) done.go(goroutine);  // waiting, not polling: the other node idles
     busy = false;
+    EXPECT_TRUE(eventually([&] { return again.try_send({}) && back > 0; }));
     again.close();
     done.wait();
   });

@@ -46,7 +46,7 @@ using weft::rt::place;
 using weft::rt::whereabouts;
 
 constexpr int kNobody = -1;
-constexpr int kIdle = -1, kInTransit = -2;                                // holders of a P
+constexpr int kIdle = -1, kInTransit = -2;                                   // holders of a P
 constexpr int kWakeWithP = 1, kWakeToLook = 2, kWakeToGoOn = 3, kLeave = 4;  // what a note says
 constexpr int kNotQueued = 0, kInRing = 1, kInBound = 2;
 
@@ -154,7 +154,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     run_sysmon();
   }
 
-  // -- wakeup.cpp ------------------------------------------------------------------------------------------------------
+  // -- wakeup.cpp
+  // ------------------------------------------------------------------------------------------------------
 
   void acquirep(m& mp, int pp) {
     require(at(ps, pp).holder.get() == kInTransit, "a P that an M gets is on its way");
@@ -223,7 +224,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
   }
   void settle_as_others_are_busy() { require(!node.busy.settle(), "something else is busy"); }
 
-  // -- globq.cpp -------------------------------------------------------------------------------------------------------
+  // -- globq.cpp
+  // -------------------------------------------------------------------------------------------------------
 
   void lock() {
     while (locked.exchange(1, std::memory_order_acquire) != 0) Policy::relax();
@@ -255,7 +257,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     return found;
   }
 
-  // -- handoff.cpp -----------------------------------------------------------------------------------------------------
+  // -- handoff.cpp
+  // -----------------------------------------------------------------------------------------------------
 
   bool take_p(int pp, m& victim, whereabouts seen, bool same_cpu) {
     node.busy.begin();
@@ -328,10 +331,12 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     signal_comes(mp);
   }
 
-  // -- preempt.cpp -----------------------------------------------------------------------------------------------------
+  // -- preempt.cpp
+  // -----------------------------------------------------------------------------------------------------
 
   void signal_comes(m& mp) {
-    if (mp.signal.load(std::memory_order_acquire) && mp.signal.exchange(false, std::memory_order_acq_rel)) on_signal(mp);
+    if (mp.signal.load(std::memory_order_acquire) && mp.signal.exchange(false, std::memory_order_acq_rel))
+      on_signal(mp);
   }
   void on_signal(m& mp) {
     if (mp.claim.look().at == place::user && mp.claim.taken()) park_in_handler(mp);
@@ -373,7 +378,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     }
   }
 
-  // -- lockedm.cpp -----------------------------------------------------------------------------------------------------
+  // -- lockedm.cpp
+  // -----------------------------------------------------------------------------------------------------
 
   void lock_os_thread(m& mp) {
     mp.lockedg = mp.curg;
@@ -397,7 +403,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     give_p(at(ms, g.lockedm.load(std::memory_order_relaxed)), pp, false);
   }
 
-  // -- The Ms' scheduling loop -----------------------------------------------------------------------------------------
+  // -- The Ms' scheduling loop
+  // -----------------------------------------------------------------------------------------
 
   void run_m(m& mp) {
     if (mp.held != kNobody) acquirep(mp, mp.held);
@@ -448,7 +455,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     gate.begin_spinning();
   }
 
-  // -- A goroutine -----------------------------------------------------------------------------------------------------
+  // -- A goroutine
+  // -----------------------------------------------------------------------------------------------------
 
   void leave_goroutine(m& mp) {
     at(gs, mp.curg).on.set(kNobody);
@@ -505,7 +513,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
     signal_comes(mp);
   }
 
-  // -- Takers ----------------------------------------------------------------------------------------------------------
+  // -- Takers
+  // ----------------------------------------------------------------------------------------------------------
 
   bool goes_on(int round) const {
     return Cast::kRounds == 0 ? !stop.load(std::memory_order_acquire) : round <= Cast::kRounds;
@@ -527,7 +536,8 @@ struct world : suite<world<Policy, Cast>, Cast::kThreads> {
       }
       stop_strays();
       if (Cast::kRounds == 0 && rl::rand(8) == 0) free_bound();
-      if (Cast::kRounds == 0 && rl::rand(4) == 0) at(ms, static_cast<int>(rl::rand(kMs))).wake.post_if_empty(kWakeToLook);
+      if (Cast::kRounds == 0 && rl::rand(4) == 0)
+        at(ms, static_cast<int>(rl::rand(kMs))).wake.post_if_empty(kWakeToLook);
       if (Cast::kRounds == 0 && rl::rand(2) == 0)
         at(ms, static_cast<int>(rl::rand(kMs))).signal.store(true, std::memory_order_release);
       Policy::relax();

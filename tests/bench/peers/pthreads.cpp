@@ -217,22 +217,14 @@ void fault_64(const bench::options& o) {
 
 // What the machine alone makes a thread stand still for, while two others sleep.
 void two_blocked_stall(const bench::options& o) {
-  const auto sleep_in_turn = [&] {
-    for (std::int64_t i = 0; i < o.ops; ++i) bench::kernel_sleep(50 * bench::kMillisecond);
-  };
   std::atomic<int> blocked{2};
   std::array<std::thread, 2> sleepers;
   for (std::thread& t : sleepers)
     t = std::thread([&] {
-      sleep_in_turn();
+      for (std::int64_t i = 0; i < o.ops; ++i) bench::kernel_sleep(50 * bench::kMillisecond);
       blocked.fetch_sub(1, std::memory_order_relaxed);
     });
-  std::int64_t longest = 0;
-  for (std::int64_t last = bench::now_ns(); blocked.load(std::memory_order_relaxed) != 0;) {
-    const std::int64_t now = bench::now_ns();
-    longest = std::max(longest, now - last);
-    last = now;
-  }
+  const std::int64_t longest = bench::longest_gap_ns([&] { return blocked.load(std::memory_order_relaxed) != 0; });
   for (std::thread& t : sleepers) t.join();
   bench::report("two_blocked_stall", o, static_cast<double>(longest) / 1e3, "us");
 }

@@ -12,44 +12,55 @@ import (
 	"time"
 )
 
-// handoff: one goroutine blocks in read(2), another is runnable. How long until it runs?
-func handoff(name string, o options, prepare func()) {
+// delayOfOther: one goroutine blocks in block(i), another is runnable, and calls release. How long until it runs?
+func delayOfOther(name string, o options, prepare func(), block func(i int), release func()) {
 	debug.SetGCPercent(-1)
-	var pipe [2]int
-	if err := syscall.Pipe(pipe[:]); err != nil {
-		die("pipe", err)
-	}
 	epoch := time.Now()
-	var beforeRead int64
+	var beforeBlock int64
 	found := make([]time.Duration, 0, o.ops)
 	next, done := make(chan int, 1), make(chan bool)
 	go func() {
 		for i := 0; i < o.ops; i++ {
 			<-next
-			if before := atomic.SwapInt64(&beforeRead, 0); before != 0 {
+			if before := atomic.SwapInt64(&beforeBlock, 0); before != 0 {
 				found = append(found, time.Since(epoch)-time.Duration(before))
 			}
-			if _, err := syscall.Write(pipe[1], []byte{1}); err != nil {
-				die("write", err)
-			}
+			release()
 		}
 		done <- true
 	}()
-	buffer := make([]byte, 1)
 	for i := 0; i < o.ops; i++ {
 		prepare()
 		next <- 1
-		atomic.StoreInt64(&beforeRead, int64(time.Since(epoch)))
+		atomic.StoreInt64(&beforeBlock, int64(time.Since(epoch)))
+		block(i)
+	}
+	<-done
+	reportLatencies(name, o, found)
+}
+
+// handoff: in read(2), until the other writes.
+func handoff(name string, o options, prepare func()) {
+	var pipe [2]int
+	if err := syscall.Pipe(pipe[:]); err != nil {
+		die("pipe", err)
+	}
+	buffer := make([]byte, 1)
+	read := func(int) {
 		for {
 			if _, err := syscall.Read(pipe[0], buffer); err == nil {
-				break
+				return
 			} else if err != syscall.EINTR {
 				die("read", err)
 			}
 		}
 	}
-	<-done
-	reportLatencies(name, o, found)
+	write := func() {
+		if _, err := syscall.Write(pipe[1], []byte{1}); err != nil {
+			die("write", err)
+		}
+	}
+	delayOfOther(name, o, prepare, read, write)
 }
 
 func handoffReadHot(o options) { handoff("handoff_read_hot", o, func() {}) }
