@@ -43,10 +43,11 @@ struct harvest {
 class poller {
  public:
   /// Whether a look may find anything.
-  bool active() const { return registered_.load(std::memory_order_relaxed) != 0; }
+  bool active(std::memory_order order = std::memory_order_relaxed) const { return registered_.load(order) != 0; }
 
   /// An errno, or 0. Repeating it does no harm.
   int add(int fd, std::uint64_t tag, std::uint32_t events);
+  /// Nothing in a child of the process that has opened it: the registrations are the parent's.
   void remove(int fd);
   std::uint32_t generation() const { return generation_.load(std::memory_order_acquire); }
   /// A child of fork() must not share its parent's.
@@ -106,7 +107,8 @@ class poller {
 /// The one there is.
 extern poller& netpoll;
 
-/// Goroutines that wait for files. Exact while nothing is busy (wake.h). For the deadlock detector.
+/// Goroutines that wait for files. Exact while nothing is busy (wake.h). For the deadlock detector, which looks at
+/// any_ready() afterwards: who has been woken without a P is in the list before it ceases to count here.
 std::int64_t poll_waiters();
 /// A goroutine of pp is about to wait; gs have been woken, by who holds pp, or no P (null).
 void count_poll_wait(p* pp);

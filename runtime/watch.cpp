@@ -10,8 +10,8 @@
 // poller's list then.
 //   Watcher: 1. watch_until = the first timer; 2. heavy barrier; 3. looks at the timers again; sleeps until then
 //   Who starts a timer that is the first: 1. puts it into its heap; 2. light barrier; 3. due before watch_until? Then
-//            it tells the watcher; or, if there is none and it is due soon, wakes somebody who will find the watch
-//            vacant
+//            it tells the watcher; or, if there is none and it is due soon, or sysmon is fast asleep, wakes somebody
+//            who will find the watch vacant
 // watch_until is kNever while there is no timer, so the first one is always told, and the barrier can be left out then.
 // A file that is ready is remembered by the kernel, so nothing has to be looked at again for that. Who registers the
 // first file tells the watcher, which may sleep where files cannot wake it.
@@ -51,7 +51,7 @@ node& node_of_due_timers(const m* mp) {
 bool take_the_watch(m* mp) {
   if (sched.idle_nodes.load(std::memory_order_acquire) <= 0) return false;
   const std::int64_t when = next_timer();
-  if (when == kNever && !netpoll.active()) return false;
+  if (when == kNever && !netpoll.active(std::memory_order_seq_cst)) return false;
   m* holder = nullptr;
   if (sched.watcher.compare_exchange_strong(holder, mp, std::memory_order_seq_cst)) return true;
   if (when < sched.watch_until.load(std::memory_order_acquire)) holder->rouse_if_not_yet(kWakeToLook);
@@ -76,7 +76,8 @@ std::int64_t publish_first_timer() {
 // What it has been told, or nothing: the time has come, or files are ready.
 std::uint32_t sleep_on_watch(m* mp, std::int64_t until, harvest& files) {
   const idle_mark mark(mp);
-  if (!netpoll.active()) return mp->wake.wait_claimable(until);
+  // seq_cst: the first file is seen here, or who registers it sees the watcher, and tells it.
+  if (!netpoll.active(std::memory_order_seq_cst)) return mp->wake.wait_claimable(until);
   if (!mp->wake.begin_elsewhere()) return mp->wake.wait();
   netpoll.set_watched(true);
   const bool interrupted = netpoll.wait(until, files);
@@ -181,8 +182,8 @@ void poke_watcher(std::int64_t when) {
   if (!inside.welcome) return;
   if (m* const watcher = sched.watcher.load(std::memory_order_acquire))
     watcher->rouse_if_not_yet(kWakeToLook);
-  else if (due_before_long(when))
-    wakep_foreign(node_of_thread());
+  else if (due_before_long(when) || sched.sysmon_asleep.load(std::memory_order_seq_cst))
+    wakep_foreign(node_of_thread());  // sysmon has chosen how long to sleep without this timer
 }
 
 void poke_watcher() {
