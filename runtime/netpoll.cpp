@@ -103,6 +103,7 @@ int poller::add(int fd, std::uint64_t tag, std::uint32_t events) {
 }
 
 void poller::remove(int fd) {
+  if (opened_by_ != getpid()) return;
   if (epoll_ctl(epoll_.load(std::memory_order_acquire), EPOLL_CTL_DEL, fd, nullptr) == 0)
     registered_.fetch_sub(1, std::memory_order_relaxed);
 }
@@ -176,8 +177,8 @@ void poller::put_ready(const harvest& gs) {
       last_ = gp;
     }
     nready_.fetch_add(static_cast<int>(gs.n), std::memory_order_release);
+    count_poll_wakes(nullptr, gs.n);  // after nready_, for the deadlock detector, and before any of them runs
   }
-  count_poll_wakes(nullptr, gs.n);
 }
 
 void poller::take_ready(harvest& gs) {

@@ -62,6 +62,11 @@ void put_desc(poll_desc* d) {
   pool.free = d;
 }
 
+std::uint32_t descs_made() {
+  lock_guard hold(pool.lock);
+  return pool.made;
+}
+
 poll_desc* desc_numbered(std::uint32_t index) {
   if (index / kSlab >= kSlabs) return nullptr;
   poll_desc* const slab = pool.slabs[index / kSlab].load(std::memory_order_acquire);
@@ -80,34 +85,62 @@ waiter* next_turn(poll_desc& d, side& s) WEFT_REQUIRES(d.lock) {
 }
 
 // What is to be woken once the lock is released.
-struct woken {
-  wake_list turns;    // for their turn, or in vain
-  wake_list waiting;  // for an edge, or in vain
+class woken {
+ public:
+  /// For its turn, or in vain.
+  void add_turn(waiter* w) { turns_.add(w); }
+  /// For an edge, or in vain. Counted under the descriptor's lock, which the end of a run() takes: so in that run().
+  void add_waiting(waiter* w) {
+    if (!w->g->foreign) count_poll_wakes(nullptr, 1);
+    waiting_.add(w);
+  }
 
   void ready_all(const caller& who) const {
-    turns.ready_all(who);
-    waiting.wake_all([&who](const waiter* w) {
-      if (w->g->foreign) return foreign_rouse(w->g);
-      count_poll_wakes(who.mp ? who.mp->held : nullptr, 1);
-      ready(who, w->g);
+    turns_.ready_all(who);
+    waiting_.wake_all([&who](const waiter* w) {
+      if (w->g->foreign)
+        foreign_rouse(w->g);
+      else
+        ready(who, w->g);
     });
   }
+
+ private:
+  wake_list turns_, waiting_;
 };
 
-// A holder that never runs again gives way.
-void let_go_of_dead(poll_desc& d, side& s, woken& wake) WEFT_REQUIRES(d.lock) {
-  if (!s.waiting || !never_runs(s.waiting->g)) return;
-  s.give_up();
-  --d.users;
+void note_holder(side& s, const g* gp) {
+  s.foreign_holder = gp->foreign;
+  s.holder_run = gp->run;
+}
+
+// A turn that was taken from a goroutine that had been left behind is nobody's or somebody else's: those of its run()
+// never get it again.
+bool has_lost_turn(const side& s, const g* gp) {
+  return !gp->foreign && (!s.taken || s.foreign_holder || s.holder_run != gp->run);
+}
+
+// Returns the next one, which is to be woken.
+waiter* pass_turn(poll_desc& d, side& s) WEFT_REQUIRES(d.lock) {
   waiter* const next = next_turn(d, s);
   s.pass_turn(next);
-  if (next) wake.turns.add(next);
+  if (next) note_holder(s, next->g);
+  return next;
+}
+
+// A holder that never runs again gives way. True: to somebody, who is to be told.
+bool let_go_of_dead(poll_desc& d, side& s, woken& wake) WEFT_REQUIRES(d.lock) {
+  if (!s.taken || s.foreign_holder || !left_behind(s.holder_run)) return false;
+  if (s.give_up()) --d.users;
+  waiter* const next = pass_turn(d, s);
+  if (next) wake.add_turn(next);
+  return next != nullptr;
 }
 
 void fail_all(poll_desc& d, side& s, woken& wake) WEFT_REQUIRES(d.lock) {
   let_go_of_dead(d, s, wake);
-  if (waiter* const w = s.give_up()) wake.waiting.add(w);
-  while (waiter* const w = next_turn(d, s)) wake.turns.add(w);
+  if (waiter* const w = s.give_up()) wake.add_waiting(w);
+  while (waiter* const w = next_turn(d, s)) wake.add_turn(w);
 }
 
 int why_not(const poll_desc& d, const side& s) WEFT_REQUIRES(d.lock) {
@@ -122,7 +155,7 @@ void look_at_times(poll_desc& d, std::int64_t now, woken& wake) WEFT_REQUIRES(d.
     if (s.pause > now) continue;
     s.pause = kNever;
     let_go_of_dead(d, s, wake);
-    if (waiter* const w = s.edge()) wake.waiting.add(w);
+    if (waiter* const w = s.edge()) wake.add_waiting(w);
   }
 }
 
@@ -267,6 +300,18 @@ void set_deadlines(poll_desc* d, bool read, bool write, std::int64_t when) {
   wake.ready_all(who);
 }
 
+void free_turns_left_behind() {
+  for (std::uint32_t i = 0, n = descs_made(); i < n; ++i) {
+    poll_desc& d = *desc_numbered(i);
+    woken wake;
+    {
+      lock_guard hold(d.lock);
+      for (side& s : d.sides) let_go_of_dead(d, s, wake);
+    }
+    wake.ready_all(any_caller());
+  }
+}
+
 void take_news(std::uint64_t tag, poll_news news, harvest& out) {
   poll_desc* const d = desc_numbered(static_cast<std::uint32_t>(tag));
   if (!d) return;
@@ -297,6 +342,7 @@ void take_news(std::uint64_t tag, poll_news news, harvest& out) {
 namespace {
 
 constexpr int kAgain = -1;
+constexpr int kNoFile = -1;  // poll(2) leaves it out
 
 // As park(), by a thread that is no M: in poll(2). Not analysed, as park().
 void foreign_park_in_poll(poll_desc& d, direction way, int fd, waiter& self,
@@ -369,10 +415,15 @@ int poll_operation::take_turn(caller& who, waiter& self, bool first) WEFT_NO_THR
     return why;
   }
   if (first) ++d_->users;
-  woken wake;
-  let_go_of_dead(*d_, s, wake);
-  const bool mine = s.take_turn(&self);
-  if (!mine) {
+  if (woken wake; let_go_of_dead(*d_, s, wake)) {
+    // Before this one waits behind it.
+    d_->lock.unlock();
+    wake.ready_all(who);
+    return kAgain;
+  }
+  if (s.take_turn(&self)) {
+    note_holder(s, who.gp);
+  } else {
     park(who, d_->lock, wait_reason::semaphore_acquire);
     if (!self.success) return kAgain;
     d_->lock.lock();
@@ -382,7 +433,6 @@ int poll_operation::take_turn(caller& who, waiter& self, bool first) WEFT_NO_THR
   tag_ = std::uint64_t{d_->use} << 32 | d_->index;
   next_ = s.may_look() ? step::look : step::wait;
   d_->lock.unlock();
-  wake.ready_all(who);
   return 0;
 }
 
@@ -390,13 +440,14 @@ void poll_operation::end() {
   poll_desc& d = *std::exchange(d_, nullptr);
   if (has_turn_) {
     const entry who(kNoPark);
-    waiter* next;
+    waiter* next = nullptr;
     {
       lock_guard hold(d.lock);
       side& s = d.at(way_);
-      if (drained_ && d.may_drain) s.drained = true;
-      next = next_turn(d, s);
-      s.pass_turn(next);
+      if (!has_lost_turn(s, who.gp)) {
+        if (drained_ && d.may_drain) s.drained = true;
+        next = pass_turn(d, s);
+      }
       --d.users;
       file_ = take_file(d);
     }
@@ -434,6 +485,10 @@ bool poll_operation::wait() {
 int poll_operation::wait_for_edge(caller& who, waiter& self, std::int64_t until) WEFT_NO_THREAD_SAFETY_ANALYSIS {
   d_->lock.lock();
   side& s = d_->at(way_);
+  if (has_lost_turn(s, who.gp)) {
+    park(who, d_->lock, wait_reason::io_wait);  // its run() is over: for ever
+    return kAgain;
+  }
   const int why = why_not(*d_, s);
   const bool paused = until != kNever && nanotime() < until;
   if (why != 0 || (until != kNever && !paused) || !s.must_wait(&self)) {
@@ -449,7 +504,8 @@ int poll_operation::wait_for_edge(caller& who, waiter& self, std::int64_t until)
     count_poll_wait(who.mp->held);
     park(who, d_->lock, wait_reason::io_wait);
   } else {
-    foreign_park_in_poll(*d_, way_, fd_, self, std::min(s.deadline, until));
+    // In a pause the file may well be ready: only its end, close() and deadlines count.
+    foreign_park_in_poll(*d_, way_, paused ? kNoFile : fd_, self, std::min(s.deadline, until));
   }
   return self.success ? 0 : kAgain;
 }

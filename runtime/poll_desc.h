@@ -14,8 +14,11 @@
 // A thread that is no M, or an M inside blocking(), waits in poll(2), with or without a run(). The poller of a run()
 // may see its edge first: whoever takes it out of `waiting`, under the lock, has won.
 //
-// A goroutine that its run() has left behind waits for ever. It is taken out when somebody finds it, so that the
-// descriptor can be used on and closed. One that was left behind inside a call keeps its turn.
+// A goroutine that its run() has left behind never gives its turn back. The end of the run() takes it from it, and so
+// does whoever comes before that; the next one in the queue has it then, and is told. So the descriptor can be used on.
+// One that was waiting is no user any more, so the descriptor can be closed as well. Any other may be in a call: it
+// stays a user, which keeps the number from being given to another file. If its M still runs, it finds that the turn is
+// gone where it would pass it on, or wait.
 #pragma once
 
 #include <array>
@@ -35,6 +38,8 @@ struct poll_desc {
   struct side : rt::poll_side<waiter, wait_queue> {
     std::int64_t deadline = rt::kNever;
     std::int64_t pause = rt::kNever;  // the holder waits until then at most, and goes on
+    bool foreign_holder = false;      // whose turn it is, if it is taken: a thread's that is no M,
+    std::uint32_t holder_run = 0;     // or a goroutine's of this run()
   };
   struct deadline_timer : rt::heap_timer {
     explicit deadline_timer(poll_desc* of);
@@ -78,6 +83,8 @@ void close_desc(poll_desc* d);
 void drop_desc(poll_desc* d);
 /// For these directions; kNever: none. One in the past makes all that wait fail with ETIMEDOUT.
 void set_deadlines(poll_desc* d, bool read, bool write, std::int64_t when);
+/// A run() has ended: the turns that its goroutines have go to those that wait for them.
+void free_turns_left_behind();
 
 struct harvest;
 struct caller;

@@ -25,6 +25,7 @@
 #include "runtime/metrics.h"
 #include "runtime/netpoll.h"
 #include "runtime/park.h"
+#include "runtime/poll_desc.h"
 #include "runtime/report.h"
 
 namespace weft::rt {
@@ -202,6 +203,7 @@ void take_down(m* m0) {
   stop_sentinels();
   stop_ms();
   if (m0->held) releasep(m0);
+  free_turns_left_behind();
   sched.gone.store(m0->run, std::memory_order_release);
   cease_to_be_m(m0);
   drop_global_queues();

@@ -94,6 +94,23 @@ TEST(net_limits, a_pause_ends_with_a_deadline_or_close) {
   EXPECT_TRUE(r.exited(0)) << r;
 }
 
+TEST(net_limits, a_thread_without_a_p_pauses_too) {
+  const child_result r = in_child([] {
+    auto listener = tcp_listener::bind("127.0.0.1:0");
+    std::error_code error;
+    listener.set_deadline(clock::now() + 1ms);
+    listener.accept(error);  // what it needs to wait is open then
+    auto client = tcp_conn::connect(listener.local_addr());
+    allow_files(0);
+    const std::clock_t cpu = std::clock();
+    listener.set_deadline(clock::now() + 200ms);
+    listener.accept(error);
+    EXPECT_EQ(error, std::errc::timed_out);
+    EXPECT_LT(std::clock() - cpu, CLOCKS_PER_SEC / 20);
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
 TEST(net_limits, one_that_waits_for_a_file_is_no_deadlock_and_one_behind_it_is) {
   const child_result r = in_child([] {
     std::array<int, 2> ends;
@@ -136,7 +153,37 @@ TEST(net_limits, a_child_of_a_program_with_sockets_has_a_poller_of_its_own) {
     if (child == 0) _exit(testing::Test::HasFailure() ? 1 : 0);
     int status = 0;
     waitpid(child, &status, 0);
-    return status;
+    return status == 0 ? 0 : 1;
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
+TEST(net_limits, a_child_that_closes_its_copy_of_a_socket_takes_nothing_from_its_parent) {
+  if (kThreadSanitizer) GTEST_SKIP() << "it allows no threads in a child of a process that had some";
+  const child_result r = in_child([] {
+    tcp_pair pair;
+    const auto talk = [&pair] {
+      weft::run([&pair] {
+        if (!pair.client) pair = connected();
+        pair.server.set_read_deadline(clock::now() + kPatience);
+        wait_group done;
+        const int before = parked(rt::wait_reason::io_wait);
+        done.go([&pair] { EXPECT_EQ(read_text(pair.server, 5), "hello"); });
+        EXPECT_TRUE(eventually_parked(rt::wait_reason::io_wait, before, 1));
+        pair.client.write_all(bytes("hello"));
+        done.wait();
+      });
+    };
+    talk();
+    const pid_t child = fork();
+    if (child == 0) {
+      pair.server.close();
+      _exit(0);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    talk();
   });
   EXPECT_TRUE(r.exited(0)) << r;
 }
