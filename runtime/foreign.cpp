@@ -27,6 +27,7 @@ struct foreign_thread {
   ~foreign_thread() {
     destroy_thread_locals(self.locals);
     if (event >= 0) close(event);
+    event = -1;  // other thread-locals' destructors may still wait
   }
   g self;
   note wake;

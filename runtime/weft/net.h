@@ -138,7 +138,8 @@ class tcp_conn : public stream {
   static tcp_conn connect(std::string_view address);
   /// The same.
   static tcp_conn connect(std::string_view address, std::error_code& error);
-  /// The same, until `deadline`: errc::timed_out.
+  /// The same, until `deadline`: errc::timed_out. It bounds connecting; looking a host's name up takes as long as the
+  /// system's resolver does.
   static tcp_conn connect(std::string_view address, time_point deadline);
   /// The same.
   static tcp_conn connect(std::string_view address, time_point deadline, std::error_code& error);
