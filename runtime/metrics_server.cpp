@@ -6,23 +6,30 @@
 // accepted), how long one may be silent or slow (kPatience), and what a request may say (the parser's limit for the
 // head, kLongestBody).
 //
-// Listeners belong to the run() in which they were opened: they are closed when its main has returned, so that the next
-// may have the address. Main waits for that, since a goroutine that is left behind in accept() keeps its file.
+// Listeners and connections belong to the run() in which they were opened: they are closed when its main has returned,
+// so that the next may have the address, and the peers see the end. Main waits for that, since a goroutine that is left
+// behind in accept() or in a read keeps its file. A goroutine that calls serve() beside the end of main is either
+// enrolled before main looks, and waited for, or refused.
 #include <http_parser.h>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <list>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_set>
 
 #include "runtime/metrics.h"
 #include "runtime/openmetrics.h"
+#include "runtime/park.h"
+#include "weft/chan.h"
+#include "weft/error.h"
 #include "weft/metrics.h"
 #include "weft/net.h"
 #include "weft/runtime.h"
+#include "weft/select.h"
 #include "weft/sync.h"
 
 namespace weft::rt {
@@ -31,16 +38,7 @@ namespace {
 constexpr std::chrono::seconds kPatience{30};
 constexpr int kConnections = 64;
 constexpr std::size_t kLongestBody = 64 << 10, kLongestTarget = 1 << 10;
-
-struct server {
-  explicit server(tcp_listener&& bound) : listener(std::move(bound)) {}
-  tcp_listener listener;
-  semaphore room{kConnections};
-  wait_group accepting;
-};
-
-std::mutex& registering = *new std::mutex;
-auto& servers = *new std::list<std::shared_ptr<server>>;
+constexpr std::chrono::milliseconds kFirstPause{5}, kLongestPause{1'000};  // as accept()'s own
 
 struct request {
   std::string target;
@@ -151,40 +149,127 @@ void serve_connection(tcp_conn& conn) {
   }
 }
 
-void accept_connections(const std::shared_ptr<server>& on) {
-  for (;;) {
-    on->room.acquire();
-    std::error_code error;
-    tcp_conn conn = on->listener.accept(error);
-    if (error == std::errc::bad_file_descriptor) return;
-    if (error) {
-      on->room.release();
-      continue;
+// An address that is listened at, and who has connected there.
+class server {
+ public:
+  // The goroutine that start() begins counts already.
+  explicit server(tcp_listener&& bound) : listener_(std::move(bound)) { goroutines_.add(1); }
+
+  // May be called beside stop(), which waits for it. Throws what go() does.
+  void start() {
+    try {
+      go({.name = "weft metrics"}, [this] {
+        accept_connections();
+        goroutines_.done();
+      });
+    } catch (...) {
+      listener_.close();
+      goroutines_.done();
+      throw;
     }
-    go({.name = "weft metrics connection"}, [on, c = std::move(conn)]() mutable {
-      serve_connection(c);
-      c.close();
-      on->room.release();
+  }
+
+  // Closes everything, and waits until no goroutine is left.
+  void stop() {
+    listener_.close();
+    stopped_.close();
+    {
+      const std::lock_guard hold(lock_);
+      stopping_ = true;
+      for (tcp_conn* const each : open_) each->close();
+    }
+    goroutines_.wait();
+  }
+
+ private:
+  void accept_connections() {
+    for (auto pause = kFirstPause;;) {
+      room_.acquire();
+      std::error_code error;
+      tcp_conn conn = listener_.accept(error);
+      if (error == std::errc::bad_file_descriptor) return;
+      if (error) {
+        room_.release();
+        back_off(error, pause);
+        continue;
+      }
+      pause = kFirstPause;
+      begin(std::move(conn));
+    }
+  }
+
+  // What accept() does not get over by itself may last: a system call that is refused, no memory.
+  void back_off(const std::error_code& error, std::chrono::milliseconds& pause) {
+    if (pause == kFirstPause)
+      std::fprintf(stderr, "weft: metrics: accept: %s; trying again until it works\n", error.message().c_str());
+    select(on_recv(stopped_, [] {}), on_timeout(pause, [] {}));
+    pause = std::min(pause * 2, kLongestPause);
+  }
+
+  void begin(tcp_conn accepted) {
+    goroutines_.add(1);
+    go({.name = "weft metrics connection"}, [this, c = std::move(accepted)]() mutable {
+      serve(std::move(c));
+      room_.release();
+      goroutines_.done();
     });
   }
+
+  void serve(tcp_conn conn) {
+    if (!add(conn)) return;
+    serve_connection(conn);
+    remove(conn);
+  }
+
+  // False: stop() has been here.
+  bool add(tcp_conn& conn) {
+    const std::lock_guard hold(lock_);
+    if (!stopping_) open_.insert(&conn);
+    return !stopping_;
+  }
+  void remove(tcp_conn& conn) {
+    const std::lock_guard hold(lock_);
+    open_.erase(&conn);
+  }
+
+  tcp_listener listener_;
+  semaphore room_{kConnections};
+  wait_group goroutines_;
+  const chan<unit> stopped_ = make_chan<unit>();
+  mutex lock_;
+  std::unordered_set<tcp_conn*> open_;  // guarded by lock_
+  bool stopping_ = false;               // guarded by lock_
+};
+
+// The run()'s servers. The lock is the runtime's own: a goroutine that is left behind never holds it.
+struct registry {
+  core_lock lock;
+  bool open WEFT_GUARDED_BY(lock) = false;  // from main's begin to its end
+  std::list<server> servers WEFT_GUARDED_BY(lock);
+};
+registry& active = *new registry;
+
+// False: there is no main whose end would stop it.
+bool enroll(std::list<server>& fresh) {
+  const entered_lock hold(active.lock);
+  if (active.open) active.servers.splice(active.servers.end(), fresh);
+  return active.open;
+}
+
+std::list<server> open_registry(bool open) {
+  const entered_lock hold(active.lock);
+  active.open = open;
+  return std::exchange(active.servers, {});
 }
 
 }  // namespace
 
 void stop_serving_metrics() {
-  std::list<std::shared_ptr<server>> all;
-  {
-    const std::lock_guard hold(registering);
-    all.swap(servers);
-  }
-  for (const auto& each : all) each->listener.close();
-  for (const auto& each : all) {
-    each->room.release();  // it may wait for that
-    each->accepting.wait();
-  }
+  for (server& each : open_registry(false)) each.stop();
 }
 
 void serve_metrics_at(const std::string& address) {
+  open_registry(true);
   if (address.empty()) return;
   try {
     metrics::serve(address);
@@ -198,14 +283,10 @@ void serve_metrics_at(const std::string& address) {
 namespace weft::metrics {
 
 void serve(std::string_view address) {
-  auto fresh = std::make_shared<rt::server>(tcp_listener::bind(address));
-  fresh->accepting.add(1);
-  go({.name = "weft metrics"}, [fresh] {
-    rt::accept_connections(fresh);
-    fresh->accepting.done();
-  });
-  const std::lock_guard hold(rt::registering);
-  rt::servers.push_back(std::move(fresh));
+  std::list<rt::server> fresh;
+  rt::server& added = fresh.emplace_back(tcp_listener::bind(address));
+  if (!rt::enroll(fresh)) throw error("metrics::serve: no run() is active");
+  added.start();
 }
 
 }  // namespace weft::metrics

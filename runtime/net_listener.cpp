@@ -9,6 +9,7 @@
 
 #include "runtime/clock.h"
 #include "runtime/net_socket.h"
+#include "runtime/park.h"
 
 namespace weft {
 
@@ -20,7 +21,8 @@ constexpr std::int64_t kFirstPause = 5'000'000, kLongestPause = 1'000'000'000;
 
 bool too_many(int failed) { return failed == EMFILE || failed == ENFILE || failed == ENOBUFS || failed == ENOMEM; }
 
-// accept(2) reports what has already become of the connection that it would have returned.
+// accept(2) reports what has already become of the connection that it would have returned. EPERM (a firewall) and
+// EOPNOTSUPP may be about it too, but are also what a system call filter answers, every time: the caller is told.
 bool is_about_connection(int failed) {
   switch (failed) {
     case ECONNABORTED:
@@ -31,9 +33,7 @@ bool is_about_connection(int failed) {
     case EHOSTUNREACH:
     case ENETDOWN:
     case ENETUNREACH:
-    case ENONET:
-    case EOPNOTSUPP:
-    case EPERM: return true;
+    case ENONET: return true;
     default: return false;
   }
 }
@@ -95,9 +95,16 @@ detail::descriptor listen_tcp(const net_address& address, const listen_options& 
   return d;
 }
 
+core_lock removing;
+
+// Once, though several may close the listener at the same time.
 void remove_path(std::string& path) {
-  if (!path.empty()) ::unlink(path.c_str());
-  path.clear();
+  std::string mine;
+  {
+    const entered_lock hold(removing);
+    mine.swap(path);
+  }
+  if (!mine.empty()) ::unlink(mine.c_str());
 }
 
 }  // namespace

@@ -176,6 +176,15 @@ inline std::vector<setup> setups() {
 #define WEFT_ON_EVERY_RUNTIME(suite) \
   INSTANTIATE_TEST_SUITE_P(on, suite, testing::ValuesIn(weft::test::setups()), weft::test::name_of)
 
+/// For suites whose run()s are in children, each of which takes its time.
+inline std::vector<setup> few_setups() {
+  if (quick()) return {{2, "sentinel", 0}};
+  return {{1, "sentinel", 0}, {2, "off", 0}, {8, "off", 7}};
+}
+
+#define WEFT_ON_FEW_RUNTIMES(suite) \
+  INSTANTIATE_TEST_SUITE_P(on, suite, testing::ValuesIn(weft::test::few_setups()), weft::test::name_of)
+
 /// Sets an environment variable for a scope.
 class environment {
  public:

@@ -124,14 +124,6 @@ constexpr int kFatalStatus = 2;
 constexpr const char* kAllAsleep = "fatal error: all goroutines are asleep - deadlock!";
 constexpr const char* kNoGoroutines = "fatal error: no goroutines (main called runtime.Goexit) - deadlock!";
 
-std::vector<setup> few_setups() {
-  if (quick()) return {{2, "sentinel", 0}};
-  return {{1, "sentinel", 0}, {2, "off", 0}, {8, "off", 7}};
-}
-
-#define WEFT_ON_FEW_RUNTIMES(suite) \
-  INSTANTIATE_TEST_SUITE_P(on, suite, testing::ValuesIn(few_setups()), weft::test::name_of)
-
 // A suite of cases that run main in a child.
 class dying : public every_runtime {
  protected:

@@ -2,10 +2,15 @@
 // The example HTTP server, with clients of all manners.
 #include "tests/examples/http_server.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <random>
 #include <stdexcept>
+#include <utility>
 
 #include <weft/time.h>
 
@@ -212,9 +217,8 @@ TEST_P(http_server, what_is_no_request_is_refused) {
 TEST_P(http_server, slow_clients_are_sent_away) {
   in_main([] {
     http::limits short_times;
-    short_times.head_time = short_times.body_time = short_times.idle_time = 100ms;
+    short_times.head_time = short_times.body_time = 100ms;
     serving server(short_times);
-    auto silent = server.connect();
     auto slow_head = server.connect(), slow_body = server.connect();
     slow_head.write_all(bytes("GET / HTTP/1.1\r\nX: "));
     slow_body.write_all(bytes("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabc"));
@@ -230,6 +234,23 @@ TEST_P(http_server, slow_clients_are_sent_away) {
     EXPECT_EQ(read_answer(slow_head).status, 408);
     EXPECT_EQ(read_answer(slow_body).status, 408);
     dripping.wait();
+  });
+}
+
+TEST_P(http_server, idle_connections_are_closed) {
+  in_main([] {
+    http::limits short_times;
+    short_times.idle_time = 100ms;
+    serving server(short_times);
+    auto silent = server.connect(), chatting = server.connect();
+    // What is no request does not help.
+    std::error_code error;
+    int lines = 0;
+    for (; !error && lines < 1'000; ++lines) {
+      sleep_for(5ms);
+      chatting.write_all(bytes("\r\n"), error);
+    }
+    EXPECT_LT(lines, 1'000);
     expect_end(silent);
     EXPECT_TRUE(eventually([&server] {
       auto kept = server.connect();
@@ -242,15 +263,49 @@ TEST_P(http_server, a_client_that_does_not_read_is_cut_off) {
   in_main([] {
     http::limits short_times;
     short_times.write_time = 50ms;
-    serving server(short_times);
+    std::atomic<bool> asked{false};
+    serving server(short_times, [&](const http::request& request) {
+      asked = true;
+      return answer(request);
+    });
+    const auto before = num_goroutine();
     auto conn = server.connect();
     conn.write_all(bytes(get("/huge")));
-    sleep_for(200ms);
+    EXPECT_TRUE(eventually(asked));
+    EXPECT_TRUE(eventually([before] { return num_goroutine() == before; })) << "its connection has not ended";
     std::error_code error;
     std::string text(1 << 20, '\0');
     std::size_t size = 0;
     while (const std::size_t n = conn.read_some(std::as_writable_bytes(std::span(text)), error)) size += n;
     EXPECT_LT(size, 32u << 20);
+  });
+}
+
+// A socket of this process that listens, and its address; there is one.
+std::pair<int, std::string> listening() {
+  for (int fd = 0; fd < 10'000; ++fd) {
+    int yes = 0;
+    socklen_t size = sizeof yes;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &size) != 0 || yes == 0) continue;
+    sockaddr_in at{};
+    size = sizeof at;
+    getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size);
+    return {fd, "127.0.0.1:" + std::to_string(ntohs(at.sin_port))};
+  }
+  return {-1, ""};
+}
+
+TEST_P(http_server, accepts_on_when_what_hindered_it_is_over) {
+  in_main([] {
+    serving server;
+    const auto [fd, address] = listening();
+    ASSERT_EQ(address, server.address());
+    const int before = parked(wait_reason::select);
+    ::shutdown(fd, SHUT_RDWR);  // accept4() is EINVAL from now on
+    EXPECT_TRUE(eventually_parked(wait_reason::select, before, 1));
+    EXPECT_EQ(::listen(fd, 10), 0);
+    auto conn = tcp_conn::connect(listening().second);  // another port, as it had asked for any
+    EXPECT_EQ(ask(conn, get("/")).status, 200);
   });
 }
 
@@ -319,9 +374,11 @@ TEST_P(http_server, shutting_down_answers_what_has_begun) {
     ending.go([&server] { server.shut_down(10s); });
     expect_end(idle);
     expect_end(fresh);
-    std::error_code error;
-    tcp_conn::connect(server.address(), error);
-    EXPECT_EQ(error, std::errc::connection_refused);
+    // The file is closed once the goroutine that accepts has let go of it.
+    EXPECT_TRUE(eventually([&server] {
+      return error_of([&](std::error_code& error) { tcp_conn::connect(server.address(), error); }) ==
+             std::errc::connection_refused;
+    }));
     go_on.send({});
     const answered got = read_answer(busy);
     EXPECT_EQ(got.body, "GET /slow ");

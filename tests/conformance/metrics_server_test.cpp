@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// metrics::serve(): what Prometheus gets, and what strangers do not.
+// metrics::serve(): what Prometheus gets, and what strangers do not. All run()s are in children.
 #include <weft/metrics.h>
 #include <weft/net.h>
 
 #include <array>
-#include <memory>
+#include <atomic>
+#include <cerrno>
+#include <exception>
 #include <string>
 #include <vector>
 
 #include "tests/child.h"
 #include "tests/fixture.h"
 #include "tests/sockets.h"
+#include "tests/unprivileged.h"
 
 namespace {
 
@@ -21,6 +24,20 @@ class metrics_server : public every_runtime {
  protected:
   /// One that nobody has.
   static std::string free_address() { return tcp_listener::bind("127.0.0.1:0").local_addr(); }
+
+  /// For a body with run()s of its own.
+  template <class F>
+  static void in_one_child(F body) {
+    const child_result r = in_child(body);
+    WEFT_SKIP_IF_CHILD_DID(r);
+    EXPECT_TRUE(r.exited(0)) << r;
+    EXPECT_EQ(r.err, "");
+  }
+  /// In main, which leaves the server behind.
+  template <class F>
+  static void in_main(F body) {
+    in_one_child([&] { leaving_goroutines(body); });
+  }
 };
 WEFT_ON_FEW_RUNTIMES(metrics_server);
 
@@ -108,24 +125,79 @@ TEST_P(metrics_server, throws_where_the_address_is_taken) {
 }
 
 TEST_P(metrics_server, gives_its_address_back_with_the_end_of_the_run) {
-  std::string address;
-  in_main([&] {
-    address = free_address();
-    metrics::serve(address);
+  in_one_child([] {
+    const std::string address = free_address();
+    leaving_goroutines([&] { metrics::serve(address); });
+    for (int i = 0; i < 3; ++i)
+      leaving_goroutines([&] {
+        metrics::serve(address);
+        EXPECT_TRUE(ask(address, get("/metrics")).ends_with("# EOF\n"));
+      });
+    EXPECT_THROW(metrics::serve(address), error) << "no run() is active";
+    leaving_goroutines([&] { metrics::serve(address); });
   });
-  for (int i = 0; i < 3; ++i)
-    in_main([&] {
+}
+
+TEST_P(metrics_server, closes_the_connections_that_are_kept_with_the_end_of_the_run) {
+  in_one_child([] {
+    tcp_conn idle, amid_request;
+    leaving_goroutines([&] {
+      const std::string address = free_address();
       metrics::serve(address);
-      EXPECT_TRUE(ask(address, get("/metrics")).ends_with("# EOF\n"));
+      idle = tcp_conn::connect(address);
+      amid_request = tcp_conn::connect(address);
+      amid_request.write_all(bytes("GET /met"));
+      idle.write_all(bytes(get("/nothing", "")));
+      EXPECT_EQ(read_text(idle, 8), "HTTP/1.1");
     });
-  EXPECT_THROW(metrics::serve(address), error) << "no run() is active";
-  in_main([&] { metrics::serve(address); });
+    for (tcp_conn* each : {&idle, &amid_request}) {
+      each->set_deadline(clock::now() + kPatience / 2);
+      std::error_code error;
+      read_text(*each, 1'000, error);
+      EXPECT_NE(error, std::errc::timed_out);
+    }
+  });
+}
+
+// A server is closed with the run that it is of, or there is none.
+TEST_P(metrics_server, may_be_started_beside_the_end_of_main) {
+  in_one_child([] {
+    for (int i = 0; i < scaled(20); ++i) {
+      std::atomic<int> started{0};
+      leaving_goroutines([&started] {
+        for (int k = 0; k < 4; ++k)
+          go([&started] {
+            try {
+              for (;; ++started) metrics::serve("127.0.0.1:0");
+            } catch (const std::exception&) {  // main has returned, or there is no descriptor left
+            }
+          });
+        EXPECT_TRUE(eventually([&started] { return started > 4; }));
+      });
+    }
+  });
+}
+
+TEST_P(metrics_server, that_cannot_accept_waits_a_while_says_so_and_ends_with_the_run) {
+  const child_result r = in_child([] {
+    refuse_call(SYS_accept4, EPERM);
+    leaving_goroutines([] {
+      const std::string address = free_address();
+      const int before = parked(wait_reason::select);
+      metrics::serve(address);
+      const auto waiting = tcp_conn::connect(address);
+      EXPECT_TRUE(eventually_parked(wait_reason::select, before, 1));
+    });
+  });
+  WEFT_SKIP_IF_CHILD_DID(r);
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_EQ(r.err, "weft: metrics: accept: Operation not permitted; trying again until it works\n");
 }
 
 TEST_P(metrics_server, is_started_by_the_environment) {
   const std::string address = free_address();
   const child_result r = in_child({{"WEFT_METRICS", address}}, [&] {
-    weft::run(options(), [&] { EXPECT_TRUE(ask(address, get("/metrics")).ends_with("# EOF\n")); });
+    leaving_goroutines([&] { EXPECT_TRUE(ask(address, get("/metrics")).ends_with("# EOF\n")); });
   });
   EXPECT_TRUE(r.exited(0)) << r;
   EXPECT_EQ(r.err, "");

@@ -16,14 +16,6 @@ using namespace std::chrono_literals;
 
 constexpr const char* kAllAsleep = "fatal error: all goroutines are asleep - deadlock!";
 
-std::vector<setup> few_setups() {
-  if (quick()) return {{2, "sentinel", 0}};
-  return {{1, "sentinel", 0}, {2, "off", 0}, {8, "off", 7}};
-}
-
-#define WEFT_ON_FEW_RUNTIMES(suite) \
-  INSTANTIATE_TEST_SUITE_P(on, suite, testing::ValuesIn(few_setups()), weft::test::name_of)
-
 class timer_and_deadlock : public every_runtime {
  protected:
   template <class F>

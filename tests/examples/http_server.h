@@ -9,6 +9,7 @@
 
 #include <http_parser.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -222,10 +223,16 @@ class server {
 
   /// Serves until shut_down() is over. Once.
   void serve() {
-    for (;;) {
+    for (auto pause = kFirstPause;;) {
       std::error_code error;
       weft::tcp_conn conn = listener_.accept(error);
-      if (error) break;
+      if (error == std::errc::bad_file_descriptor) break;  // closed
+      if (error) {
+        weft::select(weft::on_recv(closed_, [] {}), weft::on_timeout(pause, [] {}));
+        pause = std::min(pause * 2, kLongestPause);
+        continue;
+      }
+      pause = kFirstPause;
       connections_.go([c = std::make_shared<connection>(*this, std::move(conn))] { c->serve(); });
     }
     accepted_.close();
@@ -237,6 +244,7 @@ class server {
   void shut_down(std::chrono::milliseconds grace) {
     const auto over = over_;  // serve() may return, and the server go, before close() does
     listener_.close();
+    closed_.close();
     {
       const std::lock_guard hold(lock_);
       stopping_ = true;
@@ -262,6 +270,7 @@ class server {
   static constexpr std::size_t kReadSize = 16 << 10, kWriteSize = 64 << 10;
   static constexpr std::size_t kLinger = 256 << 10;
   static constexpr std::chrono::milliseconds kLingerTime{1'000};
+  static constexpr std::chrono::milliseconds kFirstPause{5}, kLongestPause{1'000};  // of accepting, after an error
 
   struct connection {
     connection(server& its_server, weft::tcp_conn accepted)
@@ -331,6 +340,7 @@ class server {
       keep = keep && !of.stopping_.load(std::memory_order_relaxed);
       append(r, keep, reader.got().method == "HEAD");
       reader.begin_next();
+      becomes_idle = true;
       if (out.size() >= kWriteSize || !keep) send(error);
       if (!keep) linger();
       return keep && !error;
@@ -394,7 +404,8 @@ class server {
     request_reader reader;
     std::string out;
     std::array<char, kReadSize> buffer;
-    bool idle = false;  // guarded by of.lock_
+    bool idle = false;         // guarded by of.lock_
+    bool becomes_idle = true;  // and the time that it may be starts
     std::time_t date_of = -1;
     std::size_t date_size = 0;
     std::array<char, 40> date_text;
@@ -420,7 +431,7 @@ class server {
     const std::lock_guard hold(lock_);
     if (stopping_) return false;
     c.idle = true;
-    c.conn.set_read_deadline(weft::clock::now() + limits_.idle_time);
+    if (std::exchange(c.becomes_idle, false)) c.conn.set_read_deadline(weft::clock::now() + limits_.idle_time);
     return true;
   }
   void end_idle(connection& c) {
@@ -438,7 +449,8 @@ class server {
   const handler answer_;
   const limits limits_;
   weft::wait_group connections_;
-  weft::chan<weft::unit> accepted_ = weft::make_chan<weft::unit>(), over_ = weft::make_chan<weft::unit>();
+  weft::chan<weft::unit> closed_ = weft::make_chan<weft::unit>(), accepted_ = weft::make_chan<weft::unit>(),
+                         over_ = weft::make_chan<weft::unit>();
   weft::mutex lock_;
   std::unordered_set<connection*> live_;  // guarded by lock_
   std::atomic<bool> stopping_{false};     // written under lock_

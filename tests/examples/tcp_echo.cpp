@@ -2,6 +2,7 @@
 // tcp_echo [HOST:PORT]: sends back what each connection sends, one goroutine a connection. Without an address it
 // listens on a free port, is its own client, and ends.
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include <weft/net.h>
 #include <weft/runtime.h>
 #include <weft/sync.h>
+#include <weft/time.h>
 
 namespace {
 
@@ -19,12 +21,17 @@ void echo(weft::tcp_conn conn) {
   while (const std::size_t n = conn.read_some(buffer, error)) conn.write_all({buffer.data(), n}, error);
 }
 
-// Until the listener is closed.
+// Until the listener is closed. Any other error may pass.
 void serve(weft::tcp_listener& listener) {
   for (;;) {
     std::error_code error;
     weft::tcp_conn conn = listener.accept(error);
-    if (error) return;
+    if (error == std::errc::bad_file_descriptor) return;
+    if (error) {
+      std::fprintf(stderr, "accept: %s\n", error.message().c_str());
+      weft::sleep_for(std::chrono::milliseconds(100));
+      continue;
+    }
     weft::go(echo, std::move(conn));
   }
 }
