@@ -27,6 +27,8 @@ void globrunqput_batch(node& home, std::span<g* const> gs);
 bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is over
 g* globrunqget_bound();         // of any node
 bool any_bound();
+/// What a new goroutine needs before it is put into a queue; pp: its creator's, null for a foreign thread.
+void newproc_ready(p* pp, g* gp, detail::closure_fn fn);
 /// gp runs on pp: its home is there if it has not run yet, for then its stack will be, or if no P is wanted at home any
 /// more. Otherwise it is a guest, and goes home, where its memory is, when it is next woken. (With the node of the last
 /// run as home, a server on 4 nodes got a tenth less done in the simulation: who was away once stayed away.)
