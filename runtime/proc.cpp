@@ -74,7 +74,7 @@ m* end_goroutine(m* mp) {
     mp->lock_count = 0;
     gp->lockedm.store(nullptr, std::memory_order_relaxed);
     mp->through_scheduler = true;
-    if (!mp->is_m0) mp->told_to_exit.store(true, std::memory_order_relaxed);
+    if (!mp->is_m0) tell_to_exit(mp);
   }
   gfput(pp, gp);
   g* next = next_local(mp);

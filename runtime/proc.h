@@ -118,6 +118,8 @@ void serve_m_requests();
 m* make_m();           // by the template thread, or before there is one; null: no memory
 void become_m(m* mp);  // the calling thread
 void cease_to_be_m(m* mp);
+/// mp, whose thread this is, or which idles, runs nothing any more and ends.
+void tell_to_exit(m* mp);
 void retire_idle_ms();
 bool pin_thread(int tid, int cpu);  // tid 0: the calling one; false: refused, or Ms are not pinned (-1)
 /// Whether the calling thread runs there right now, and whether another may run there alone.

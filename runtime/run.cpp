@@ -134,6 +134,7 @@ void set_up(settings& wanted) {
   sched.strays.store(false);
   sched.stuck.store(false);
   sched.nms.store(0);
+  sched.nms_leaving.store(0);
   sched.nms_ever.store(0);
   sched.dead_ms.reset();
   sched.timekeeper.store(nullptr);
