@@ -188,7 +188,6 @@ OPT_tsan    := -O1 -g1 -fsanitize=thread
 OPT_asan    := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 # Compiling the tests is most of the work of `make test`: what their own code needs not (what is under test is compiled
 # as ever, templates aside) is left out. The two checks take a third of it, and what they find in a test crashes anyway.
-TEST_release := -g1
 TEST_tsan    := -Og
 TEST_asan    := -Og -fno-sanitize=null,alignment
 OPT         := $(OPT_$(CONFIG)) $(WARN_$(CONFIG)) -fno-omit-frame-pointer -pthread

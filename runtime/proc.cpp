@@ -74,7 +74,7 @@ m* end_goroutine(m* mp) {
     mp->lock_count = 0;
     gp->lockedm.store(nullptr, std::memory_order_relaxed);
     mp->through_scheduler = true;
-    if (!mp->is_m0) mp->told_to_exit.store(true, std::memory_order_relaxed);
+    if (!mp->is_m0) tell_to_exit(mp);
   }
   gfput(pp, gp);
   g* next = next_local(mp);
@@ -117,6 +117,16 @@ void bind_stack(m* mp, g* gp) {
     s->context = boost::context::detail::make_fcontext(stack_top(s), s->size - stack_guard_size(), goroutine_loop);
   gp->stk = s;
   gp->context = s->context;
+}
+
+void newproc_ready(p* pp, g* gp, detail::closure_fn fn) {
+  gp->fn = fn;
+  gp->goexiting = gp->is_main = false;
+  gp->locals = nullptr;
+  set_id(pp, gp);
+  if (!pp) return gp->status.store(g_status::runnable, std::memory_order_relaxed);
+  pp->created.add(1);
+  note_ready(pp, gp, ready_cause::started);
 }
 
 // `scheduling` tells stop_ms() which Ms are in here, and so leave by themselves, and which run user code. Either it
@@ -215,18 +225,9 @@ void newproc_abort(goroutine* gp) noexcept {
 
 void newproc_start(goroutine* gp, closure_fn fn) noexcept {
   const entry who(kNoPark);
-  gp->fn = fn;
-  gp->goexiting = gp->is_main = false;
-  gp->locals = nullptr;
-  if (!who.mp) {
-    set_id(nullptr, gp);
-    gp->status.store(g_status::runnable, std::memory_order_relaxed);
-    return wakep_foreign(globrunqput_new(gp));
-  }
-  p* const pp = who.mp->held;
-  set_id(pp, gp);
-  pp->created.add(1);
-  note_ready(pp, gp, ready_cause::started);
+  p* const pp = who.mp ? who.mp->held : nullptr;
+  newproc_ready(pp, gp, fn);
+  if (!pp) return wakep_foreign(globrunqput_new(gp));
   if (gp->home != pp->home_index) [[unlikely]]
     return ready_far(pp, gp);
   if (g* kicked = pp->runq.put_next(gp)) runqput(pp, kicked);

@@ -27,6 +27,8 @@ void globrunqput_batch(node& home, std::span<g* const> gs);
 bool globrunqput_bound(g* gp);  // from a signal handler; false: its run() is over
 g* globrunqget_bound();         // of any node
 bool any_bound();
+/// What a new goroutine needs before it is put into a queue; pp: its creator's, null for a foreign thread.
+void newproc_ready(p* pp, g* gp, detail::closure_fn fn);
 /// gp runs on pp: its home is there if it has not run yet, for then its stack will be, or if no P is wanted at home any
 /// more. Otherwise it is a guest, and goes home, where its memory is, when it is next woken. (With the node of the last
 /// run as home, a server on 4 nodes got a tenth less done in the simulation: who was away once stayed away.)
@@ -129,6 +131,8 @@ void serve_m_requests();
 m* make_m();           // by the template thread, or before there is one; null: no memory
 void become_m(m* mp);  // the calling thread
 void cease_to_be_m(m* mp);
+/// mp, whose thread this is, or which idles, runs nothing any more and ends.
+void tell_to_exit(m* mp);
 void retire_idle_ms();
 bool pin_thread(int tid, int cpu);  // tid 0: the calling one; false: refused, or Ms are not pinned (-1)
 /// Whether the calling thread runs there right now, and whether another may run there alone.

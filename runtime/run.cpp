@@ -136,6 +136,7 @@ void set_up(settings& wanted) {
   sched.strays.store(false);
   sched.stuck.store(false);
   sched.nms.store(0);
+  sched.nms_leaving.store(0);
   sched.nms_ever.store(0);
   sched.dead_ms.reset();
   sched.watcher.store(nullptr);
@@ -177,7 +178,7 @@ void main_goroutine(void* storage, detail::closure_op op) {
   main_returned();
 }
 
-// m0 gets the P of number 0 and main as the goroutine to begin with.
+// m0 gets the P of number 0 and main as the goroutine to begin with: through no queue, where an idle M could get at it.
 void start_main(m* m0, const settings& wanted, main_call call) {
   p* const pp = p_at(0);
   pp->home->gate.take_idle(0);
@@ -190,9 +191,9 @@ void start_main(m* m0, const settings& wanted, main_call call) {
   const detail::new_goroutine fresh = detail::newproc(options, sizeof(main_call), alignof(main_call));
   fresh.g->creator_pc = 0;
   ::new (fresh.storage) main_call(call);
-  detail::newproc_start(fresh.g, main_goroutine);
+  newproc_ready(pp, fresh.g, main_goroutine);
   fresh.g->is_main = true;
-  m0->next_g = pp->runq.get().g;
+  m0->next_g = fresh.g;
 }
 
 void take_down(m* m0) {

@@ -77,7 +77,8 @@ struct scheduler {
   // Ms. Numbers of dead ones are used again.
   std::array<std::atomic<m*>, kMaxMs + 1> allm{};
   std::atomic<std::uint32_t> nms_ever{0};
-  std::atomic<int> nms{0};  // threads that are Ms
+  std::atomic<int> nms{0};          // threads that are Ms
+  std::atomic<int> nms_leaving{0};  // of them, those that run nothing any more
   idle_stack<m_link> dead_ms;
   core_lock ending_lock;  // held while an M that its run() may leave behind is looked at, and before it frees itself
   m* m0 = nullptr;

@@ -63,6 +63,7 @@ void end_thread(m* mp) {
       pthread_detach(pthread_self());
       mp->dead = true;
       sched.nms.fetch_sub(1, std::memory_order_relaxed);
+      sched.nms_leaving.fetch_sub(1, std::memory_order_release);
       sched.dead_ms.push(mp->id);
     }
   }
@@ -233,13 +234,19 @@ void cease_to_be_m(m* mp) {
   current_m = nullptr;
 }
 
+void tell_to_exit(m* mp) {
+  sched.nms_leaving.fetch_add(1, std::memory_order_relaxed);
+  mp->told_to_exit.store(true, std::memory_order_release);
+}
+
 namespace {
 
 // A new M on c with its thread, for pp (null: it goes idle). False: refused by the system, or the run() is over.
 bool newm(cpu& c, p* pp, bool spinning) {
   const std::uint32_t run = sched.run.load(std::memory_order_acquire);  // before `active`
   if (!sched.active.load(std::memory_order_acquire)) return false;
-  if (sched.nms.load(std::memory_order_relaxed) >= sched.debug.max_ms) too_many_ms();
+  const int leaving = sched.nms_leaving.load(std::memory_order_acquire);  // on a busy CPU that may take them a while
+  if (sched.nms.load(std::memory_order_relaxed) - leaving >= sched.debug.max_ms) too_many_ms();
   m* const mp = make_m();
   if (!mp) return false;
   mp->run = run;
@@ -301,7 +308,7 @@ void retire_idle_ms() {
       const std::uint32_t id = cpu_at(i).idle_ms.pop();
       if (id == idle_stack<m_link>::kNone) break;
       m* const mp = sched.allm[id].load(std::memory_order_acquire);
-      mp->told_to_exit.store(true, std::memory_order_release);
+      tell_to_exit(mp);
       mp->rouse_if_not_yet(kWakeToLook);
     }
   }

@@ -177,10 +177,12 @@ class debugger {
       if (ptrace(PTRACE_GETEVENTMSG, tid, 0, &made) == 0) threads_.try_emplace(static_cast<pid_t>(made), false);
     }
     const bool by_us = event == PTRACE_EVENT_STOP || (how_ == way::attach && signal == SIGSTOP);
-    if (by_us && (stopping_ || how_ == way::attach))
+    if (by_us && (stopping_ || how_ == way::attach)) {
       threads_[tid] = true;
-    else
-      go_on(tid, by_us || event != 0 ? 0 : signal);
+      return;
+    }
+    go_on(tid, by_us || event != 0 ? 0 : signal);
+    if (stopping_) ptrace(PTRACE_INTERRUPT, tid, 0, 0);  // a stop of any kind takes away one that is to come
   }
 
   const victim& victim_;
