@@ -73,6 +73,13 @@ void end_thread(m* mp) {
   delete mp;
 }
 
+// Did stop_ms() find this M in user code? Then nobody waits for it. If not, m0 is there until this thread ends: from
+// schedule() on `scheduling` is set.
+bool is_zombie(m* mp) {
+  lock_guard hold(sched.lock);
+  return mp->zombie;
+}
+
 void* m_main(void* argument) {
   m* const mp = static_cast<m*>(argument);
   become_m(mp);
@@ -82,7 +89,7 @@ void* m_main(void* argument) {
   }
   schedule(mp);
   if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
-  if (mp->ran_main) {
+  if (mp->ran_main && !is_zombie(mp)) {  // m0 may have seen the run()'s end by itself
     if (mp->held) releasep(mp);
     sched.m0->rouse(kWakeToLook);
   }
