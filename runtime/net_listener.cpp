@@ -146,7 +146,7 @@ tcp_conn tcp_listener::accept() {
 }
 
 unix_listener& unix_listener::operator=(unix_listener&& other) noexcept {
-  socket::operator=(std::move(other));
+  socket_base::operator=(std::move(other));
   std::swap(path_, other.path_);
   return *this;
 }
@@ -184,7 +184,7 @@ unix_conn unix_listener::accept() {
 
 void unix_listener::close() noexcept {
   remove_path(path_);
-  socket::close();
+  socket_base::close();
 }
 
 }  // namespace weft

@@ -91,23 +91,23 @@ using namespace rt;
 
 void detail::drop_descriptor(poll_desc* d) noexcept { drop_desc(d); }
 
-void socket::close() noexcept {
+void socket_base::close() noexcept {
   if (d_.get()) close_desc(d_.get());
 }
 
-void socket::set_deadline(time_point when) {
+void socket_base::set_deadline(time_point when) {
   if (d_.get()) set_deadlines(d_.get(), true, true, due_at(when));
 }
 
-void socket::set_read_deadline(time_point when) {
+void socket_base::set_read_deadline(time_point when) {
   if (d_.get()) set_deadlines(d_.get(), true, false, due_at(when));
 }
 
-void socket::set_write_deadline(time_point when) {
+void socket_base::set_write_deadline(time_point when) {
   if (d_.get()) set_deadlines(d_.get(), false, true, due_at(when));
 }
 
-std::string socket::local_addr() const { return name_asked(d_.get(), getsockname); }
+std::string socket_base::local_addr() const { return name_asked(d_.get(), getsockname); }
 std::string stream::remote_addr() const { return name_asked(d_.get(), getpeername); }
 
 void tcp_conn::set_no_delay(bool at_once) {

@@ -56,7 +56,7 @@ class descriptor {
 }  // namespace detail
 
 /// What all sockets have. Movable; closed by its destructor.
-class socket {
+class socket_base {
  public:
   /// Closes it. All that wait for it, and all later calls, fail with errc::bad_file_descriptor; the file itself is
   /// closed when the last of them is out of the kernel. May be called again. Go: Close.
@@ -78,17 +78,17 @@ class socket {
 
  protected:
   /// @cond
-  socket() = default;
-  explicit socket(detail::descriptor d) noexcept : d_(std::move(d)) {}
-  socket(socket&&) noexcept = default;
-  socket& operator=(socket&&) noexcept = default;
-  ~socket() = default;
+  socket_base() = default;
+  explicit socket_base(detail::descriptor d) noexcept : d_(std::move(d)) {}
+  socket_base(socket_base&&) noexcept = default;
+  socket_base& operator=(socket_base&&) noexcept = default;
+  ~socket_base() = default;
   detail::descriptor d_;
   /// @endcond
 };
 
 /// A connection: two streams of bytes. Go: net.Conn.
-class stream : public socket {
+class stream : public socket_base {
  public:
   /// Waits until there is something, and reads what there is, up to the size of `to`. 0: the peer has ended its stream
   /// (or `to` is empty). Go: Read.
@@ -124,7 +124,7 @@ class stream : public socket {
 
  protected:
   /// @cond
-  using socket::socket;
+  using socket_base::socket_base;
   /// @endcond
 };
 
@@ -177,7 +177,7 @@ struct listen_options {
 };
 
 /// Accepts TCP connections. Go: net.TCPListener.
-class tcp_listener : public socket {
+class tcp_listener : public socket_base {
  public:
   /// One that is not open.
   tcp_listener() = default;
@@ -198,17 +198,17 @@ class tcp_listener : public socket {
 
  private:
   friend struct detail::socket_maker;
-  using socket::socket;
+  using socket_base::socket_base;
 };
 
 /// Accepts connections over a Unix domain socket. Its path is removed when it is closed. Go: net.UnixListener.
-class unix_listener : public socket {
+class unix_listener : public socket_base {
  public:
   /// One that is not open.
   unix_listener() = default;
   /// Takes over from the other one.
   unix_listener(unix_listener&& other) noexcept
-      : socket(std::move(other)), path_(std::exchange(other.path_, std::string())) {}
+      : socket_base(std::move(other)), path_(std::exchange(other.path_, std::string())) {}
   /// The same; what this one was lives on in the other.
   unix_listener& operator=(unix_listener&& other) noexcept;
   /// Closes it.
@@ -227,12 +227,12 @@ class unix_listener : public socket {
 
  private:
   friend struct detail::socket_maker;
-  using socket::socket;
+  using socket_base::socket_base;
   std::string path_;  // to be removed
 };
 
 /// Datagrams over UDP. Go: net.UDPConn.
-class udp_socket : public socket {
+class udp_socket : public socket_base {
  public:
   /// One that was received.
   struct datagram {
@@ -258,7 +258,7 @@ class udp_socket : public socket {
 
  private:
   friend struct detail::socket_maker;
-  using socket::socket;
+  using socket_base::socket_base;
 };
 
 /// Waits until reading from fd would not block: there is something, or the end, or an error. For an fd that another

@@ -19,14 +19,14 @@ namespace weft::rt {
 // Who writes. `nobody`: read by all, written hardly ever.
 enum class writer : std::uint8_t {
   nobody,
-  holder,          // the M that runs on the P, or the M itself: one thread at a time
-  its_cpu,         // threads pinned to that CPU: Ms and the sentinel
-  its_node,        // Ms of that node
-  waker,           // whoever wakes a sleeping M: mostly its node's
-  all_idle,        // all nodes, when a P begins or ceases to be idle, beside a futex call
-  all_idle_node,   // all nodes, when a node's last idle P goes, or its first comes
-  all_timekeeper,  // all nodes, when an M goes to sleep while timers are pending, beside a futex call
-  all_foreign      // threads that are no Ms; and one in so many new goroutines takes a batch of ids
+  holder,         // the M that runs on the P, or the M itself: one thread at a time
+  its_cpu,        // threads pinned to that CPU: Ms and the sentinel
+  its_node,       // Ms of that node
+  waker,          // whoever wakes a sleeping M: mostly its node's
+  all_idle,       // all nodes, when a P begins or ceases to be idle, beside a futex call
+  all_idle_node,  // all nodes, when a node's last idle P goes, or its first comes
+  all_watcher,    // all nodes, when an M goes to sleep while timers or sockets are waited for, beside a system call
+  all_foreign     // threads that are no Ms; and one in so many new goroutines takes a batch of ids
 };
 
 struct field {
@@ -171,8 +171,8 @@ struct layout {
     add("busy.now", x.busy.now_, writer::all_idle);
     add("busy.times", x.busy.times_, writer::all_idle);
     add("idle_nodes", x.idle_nodes, writer::all_idle_node);
-    add("timekeeper", x.timekeeper, writer::all_timekeeper);
-    add("timekeeper_until", x.timekeeper_until, writer::all_timekeeper);
+    add("watcher", x.watcher, writer::all_watcher);
+    add("watch_until", x.watch_until, writer::all_watcher);
     add("next_id", x.next_id, writer::all_foreign);
     add("created_elsewhere", x.created_elsewhere, writer::all_foreign);
     add("foreign_visitors", x.foreign_visitors, writer::all_foreign);
