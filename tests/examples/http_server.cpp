@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <optional>
+#include <system_error>
 
 #include <weft/time.h>
 
@@ -88,23 +89,33 @@ bool be_its_own_client(const std::string& address) {
   return expect("GET /slow", late, "HTTP/1.1 200 OK | at last\n") && good;
 }
 
+int serve(const char* address, const termination& told_to_end) {
+  http::server server(address ? address : "127.0.0.1:0", answer);
+  std::printf("listening on http://%s\n", server.address().c_str());
+  std::fflush(stdout);
+  bool good = true;
+  weft::wait_group client;
+  if (!address) client.go([&] { good = be_its_own_client(server.address()); });
+  weft::go([&] {
+    told_to_end.wait();
+    server.shut_down(10s);
+  });
+  server.serve();
+  client.wait();
+  return good ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const termination told_to_end;
+  const char* const address = argc < 2 ? nullptr : argv[1];
   return weft::run([&] {
-    http::server server(argc < 2 ? "127.0.0.1:0" : argv[1], answer);
-    std::printf("listening on http://%s\n", server.address().c_str());
-    std::fflush(stdout);
-    bool good = true;
-    weft::wait_group client;
-    if (argc < 2) client.go([&] { good = be_its_own_client(server.address()); });
-    weft::go([&] {
-      told_to_end.wait();
-      server.shut_down(10s);
-    });
-    server.serve();
-    client.wait();
-    return good ? 0 : 1;
+    try {
+      return serve(address, told_to_end);
+    } catch (const std::system_error& e) {
+      std::fprintf(stderr, "http_server: %s: %s (expected: an address such as 127.0.0.1:8080)\n", address, e.what());
+      return 2;
+    }
   });
 }

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <weft/net.h>
@@ -67,10 +68,15 @@ int be_its_own_client() {
 int main(int argc, char** argv) {
   return weft::run([&] {
     if (argc < 2) return be_its_own_client();
-    auto listener = weft::tcp_listener::bind(argv[1]);
-    std::printf("listening on %s\n", listener.local_addr().c_str());
-    std::fflush(stdout);
-    serve(listener);
-    return 0;
+    try {
+      auto listener = weft::tcp_listener::bind(argv[1]);
+      std::printf("listening on %s\n", listener.local_addr().c_str());
+      std::fflush(stdout);
+      serve(listener);
+      return 0;
+    } catch (const std::system_error& e) {
+      std::fprintf(stderr, "tcp_echo: %s: %s (expected: an address such as 127.0.0.1:7777)\n", argv[1], e.what());
+      return 2;
+    }
   });
 }
