@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -212,7 +213,14 @@ TEST(a_goroutine_that_was_fetched, goes_home_when_it_is_woken) {
       while (again.recv()) back += current_node() == here ? 1 : 0;  // it may be fetched once more on its way
     };
     for (int i = 0; i < kAtATime; ++i) done.go(goroutine);
-    while (fates.recv() == fate::never_there) done.go(goroutine);  // waiting, not polling: the other node idles
+    const auto next_fate = [&fates] {  // waiting, not polling: the other node idles
+      std::optional<fate> next;
+      select(on_recv(fates, [&next](std::optional<fate> f) { next = f; }), on_timeout(kPatience, [] {}));
+      return next;
+    };
+    std::optional<fate> next;
+    while ((next = next_fate()) == fate::never_there) done.go(goroutine);
+    EXPECT_EQ(next, fate::away);
     busy = false;
     EXPECT_TRUE(eventually([&] { return again.try_send({}) && back > 0; }));
     again.close();

@@ -45,15 +45,10 @@ class dying : public every_runtime {
   }
 };
 
-std::vector<setup> few_setups() {
-  if (quick()) return {{2, "sentinel", 0}};
-  return {{1, "sentinel", 0}, {2, "off", 0}, {8, "off", 7}};
-}
-
 class sync_deadlock : public dying {};
-INSTANTIATE_TEST_SUITE_P(on, sync_deadlock, testing::ValuesIn(few_setups()), weft::test::name_of);
+WEFT_ON_FEW_RUNTIMES(sync_deadlock);
 class sync_panic : public dying {};
-INSTANTIATE_TEST_SUITE_P(on, sync_panic, testing::ValuesIn(few_setups()), weft::test::name_of);
+WEFT_ON_FEW_RUNTIMES(sync_panic);
 
 TEST_P(sync_deadlock, a_mutex) {
   expect_deadlock({"sync.Mutex.Lock", "sync.Mutex.Lock"}, [] {
