@@ -103,9 +103,9 @@ int poller::add(int fd, std::uint64_t tag, std::uint32_t events) {
 }
 
 void poller::remove(int fd) {
-  if (opened_by_ != getpid()) return;
-  if (epoll_ctl(epoll_.load(std::memory_order_acquire), EPOLL_CTL_DEL, fd, nullptr) == 0)
-    registered_.fetch_sub(1, std::memory_order_relaxed);
+  const int epoll = epoll_.load(std::memory_order_acquire);  // first: what is read next was written before it
+  if (epoll < 0 || opened_by_ != getpid()) return;
+  if (epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr) == 0) registered_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void poller::take(std::span<const epoll_event> events, harvest& ready) {
