@@ -32,10 +32,11 @@ BPF_CLANG   ?= $(shell command -v clang)
 BPFTOOL     ?= $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v bpftool)
 BPF_HEADERS := $(wildcard $(addsuffix /include/bpf/bpf_core_read.h,/usr /usr/local))
 HAVE_BPF    := $(if $(and $(BPF_ARCH),$(BPF_CLANG),$(BPFTOOL),$(BPF_HEADERS)),yes)
+HAVE_URING  := $(wildcard $(addsuffix /include/liburing.h,/usr /usr/local))
 BPF_PROGRAM := $(if $(HAVE_BPF),$(wildcard bpf/*.bpf.c))
 NO_BPF_SRC  := bpf/absent.cpp bpf/capabilities.cpp bpf/pmu.cpp bpf/slot.cpp
 
-LIB_SRC     := $(wildcard runtime/*.cpp numa/*.cpp) \
+LIB_SRC     := $(filter-out runtime/$(if $(HAVE_URING),no_,)file_ring.cpp,$(wildcard runtime/*.cpp numa/*.cpp)) \
   $(if $(HAVE_BPF),$(filter-out bpf/absent.cpp,$(wildcard bpf/*.cpp)),$(NO_BPF_SRC))
 TOOL_SRC    := $(wildcard tools/*.cpp)
 GTEST_SRC   := $(wildcard tests/unit/*.cpp tests/conformance/*.cpp tests/stress/*.cpp)
@@ -56,6 +57,7 @@ CI_VM_TESTS := unit/probes_test unit/doctor_test unit/numa_test conformance/assi
 CI_VM_CASES := -*/fault.stop*:*/fault.*debugger*:*/fault.*moved*:*/fault.*sentinels*
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
 SHARED      := tools/weft-gdb.py tools/weft-grafana.json tools/weft-rules.yml
+COMPLETION  := tools/weft-completion.bash
 HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
 
 # -- User's targets ----------------------------------------------------------------------------------------------------
@@ -74,9 +76,10 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
   $(CI_VM_TESTS:%=$(BUILD)/release/tests/%)
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
-  nlohmann-json3-dev libncurses-dev libhttp-parser-dev valgrind clang? bpftool? libbpf-dev?
+  nlohmann-json3-dev libncurses-dev libcurl4-openssl-dev libhttp-parser-dev valgrind clang? bpftool? libbpf-dev? \
+  liburing-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3 prometheus?
-BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go python3 python3-matplotlib
+BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go wrk python3 python3-matplotlib
 SIM_DEPS   := $(RUN_DEPS) python3 python3-matplotlib
 VM_DEPS    := $(TEST_DEPS) qemu-system-x86 busybox-static cpio binutils
 LINT_DEPS  := $(sort $(TEST_DEPS) $(BENCH_DEPS) clang-format clang-tidy)
@@ -200,8 +203,8 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 # libunwind defines _Unwind_RaiseException and its kin too: libgcc_s has to come first, needed or not, or libunwind
 # throws the program's exceptions.
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
-LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) -lunwind -ldw -lhttp_parser -lpthread
-TOOL_LIBS := -lfmt -lcrypto -lncurses++w -lncursesw -ltinfo
+LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) $(if $(HAVE_URING),-luring) -lunwind -ldw -lhttp_parser -lpthread
+TOOL_LIBS := -lfmt -lcrypto -lcurl -lncurses++w -lncursesw -ltinfo
 TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
 
@@ -221,7 +224,7 @@ all_tests    = $(call gtest_bins,$(1)) $(call model_bins,$(1)) $(call example_bi
 
 LIB_OBJ  := $(LIB_SRC:%.cpp=$(B)/%.o)
 SKELETON := $(BPF_PROGRAM:%.bpf.c=$(B)/%.skel.h)
-SYSCALLS := $(B)/tools/syscall_names.inc
+SYSCALLS := $(B)/runtime/syscall_names.inc
 TOOL_OBJ := $(TOOL_SRC:%.cpp=$(B)/%.o)
 SO_FILE  := libweft.so.$(VERSION)
 SO_NAME  := libweft.so.$(SOVERSION)
@@ -277,7 +280,7 @@ $(SYSCALLS): $(B)/flags
 	$(call say,NAMES,$@)echo '#include <sys/syscall.h>' | $(CXX) -E -dM -x c - | \
 	  sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/{\2, "\1"},/p' > $@
 
-$(B)/tools/syscall_name.o: $(SYSCALLS)
+$(B)/runtime/syscall_name.o: $(SYSCALLS)
 
 # Boost.Context's objects go in too: who links weft needs no Boost.
 $(B)/libweft.a: $(LIB_OBJ) $(B)/parts
@@ -324,7 +327,7 @@ $(call example_bins,$(CONFIG)): $(B)/%: %.cpp $(B)/flags $(BUILD)/stage/done
 	  $$(PKG_CONFIG_PATH='$(STAGE)/lib/pkgconfig' pkg-config --cflags --libs weft) -Wl,-rpath,'$(STAGE)/lib' $(EXAMPLE_LIBS)
 $(B)/tests/examples/http_server: EXAMPLE_LIBS := -lhttp_parser
 
-$(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN) $(SHARED)
+$(BUILD)/stage/done: $(B)/libweft.a $(B)/$(SO_FILE) $(B)/weft $(HEADERS) $(PACKAGE_IN) $(SHARED) $(COMPLETION)
 	@$(MAKE) --no-print-directory copy-files PREFIX='$(STAGE)' DESTDIR=
 	@touch $@
 
@@ -334,11 +337,12 @@ to        = $(DESTDIR)$(PREFIX)
 fill_in   = sed -e "s|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g; s|@SOVERSION@|$(SOVERSION)|g" \
   -e "s|@LIBS@|$(LIB_LIBS)|g"
 INSTALLED = $(addprefix $(to)/,bin/weft lib/libweft.a lib/libweft.so lib/$(SO_NAME) lib/$(SO_FILE) \
-  lib/pkgconfig/weft.pc share/man/man1/weft.1 $(SHARED:tools/%=share/weft/%))
+  lib/pkgconfig/weft.pc share/man/man1/weft.1 share/bash-completion/completions/weft $(SHARED:tools/%=share/weft/%))
 
 # install -C leaves a file that is the same alone, so that what was compiled against it stays up to date.
 copy-files:
-	$(call say,COPY,$(to))install -d $(addprefix $(to)/,bin include/weft lib/pkgconfig lib/cmake/weft share/man/man1 share/weft)
+	$(call say,COPY,$(to))install -d $(addprefix $(to)/,bin include/weft lib/pkgconfig lib/cmake/weft share/man/man1 share/weft \
+	  share/bash-completion/completions)
 	@install -C -m644 $(HEADERS) $(to)/include/weft
 	@install -C -m644 $(B)/libweft.a $(to)/lib
 	@install -C -m755 $(B)/$(SO_FILE) $(to)/lib
@@ -346,6 +350,7 @@ copy-files:
 	@ln -sf $(SO_NAME) $(to)/lib/libweft.so
 	@install -C -m755 $(B)/weft $(to)/bin
 	@install -C -m644 $(SHARED) $(to)/share/weft
+	@install -C -m644 $(COMPLETION) $(to)/share/bash-completion/completions/weft
 	@$(fill_in) tools/weft.pc.in > $(to)/lib/pkgconfig/weft.pc
 	@$(fill_in) tools/weft-config.cmake.in > $(to)/lib/cmake/weft/weft-config.cmake
 	@$(fill_in) tools/weft-config-version.cmake.in > $(to)/lib/cmake/weft/weft-config-version.cmake

@@ -45,6 +45,15 @@ std::optional<ps_wish> parse_wish(std::string_view text) {
   return count_ps(wish.on_nodes) <= kMostPs ? std::optional(wish) : std::nullopt;
 }
 
+std::string text_of(const ps_wish& wish) {
+  if (wish.automatic) return "auto";
+  if (wish.number > 0) return std::to_string(wish.number);
+  std::string text;
+  for (const node_ps& each : wish.on_nodes)
+    text += (text.empty() ? "node" : ",node") + std::to_string(each.node) + "=" + std::to_string(each.ps);
+  return text;
+}
+
 placement placement_of(const ps_wish& wish, const topology& machine) {
   if (wish.number > 0) return spread(machine, wish.number);
   placement all = default_placement(machine);

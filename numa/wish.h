@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "numa/placement.h"
@@ -23,6 +24,9 @@ inline constexpr const char* kWishForm =
 
 // "8", "node0=6,node1=2" or "auto"; nothing: malformed (see kWishForm).
 std::optional<ps_wish> parse_wish(std::string_view text);
+
+// As parse_wish() reads it; empty: the default.
+std::string text_of(const ps_wish& wish);
 
 // What it means on a machine: at least one P.
 placement placement_of(const ps_wish& wish, const topology& machine);

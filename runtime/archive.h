@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "runtime/ps_trial.h"
 #include "weft/attach.h"
 #include "weft/error.h"
 
@@ -24,7 +25,7 @@ void fields(A& a, metrics::p_snapshot& v) {
 }
 template <class A>
 void fields(A& a, metrics::node_snapshot& v) {
-  a(v.node, v.gomaxprocs, v.idle_ps, v.spinning, v.queued, v.histograms, v.counters);
+  a(v.node, v.gomaxprocs, v.idle_ps, v.spinning, v.queued, v.histograms, v.counters, v.stacks);
 }
 template <class A>
 void fields(A& a, metrics::snapshot& v) {
@@ -53,6 +54,23 @@ void fields(A& a, goroutine_group::member& v) {
 template <class A>
 void fields(A& a, goroutine_group& v) {
   a(v.state, v.stack, v.creator, v.members);
+}
+
+template <class A>
+void fields(A& a, process_ps::on_node& v) {
+  a(v.node, v.ps, v.cpus);
+}
+template <class A>
+void fields(A& a, process_ps& v) {
+  a(v.wish, v.on_trial, v.nodes);
+}
+template <class A>
+void fields(A& a, ps_request& v) {
+  a(v.change, v.wish, v.trial_ns);
+}
+template <class A>
+void fields(A& a, ps_answer& v) {
+  a(v.refusal, v.ps);
 }
 
 class packer {

@@ -138,14 +138,20 @@ class attachment::connection {
   connection& operator=(const connection&) = delete;
 
   template <class T>
-  T ask(question what) {
+  T ask(question what, const std::string& about = "") {
     const steady_clock::time_point until = steady_clock::now() + kPatience;
     const lock held(*this, until);
     const std::uint64_t ticket = (page_->request.load(std::memory_order_relaxed) >> 8) + 1;
     const std::uint64_t request = ticket << 8 | static_cast<std::uint64_t>(what);
+    put(about);
     page_->request.store(request, std::memory_order_release);
     while (page_->answer.load(std::memory_order_acquire) != request) wait(until);
     return rt::unpacked<T>(answer());
+  }
+
+  bool has_ended() const {
+    pollfd ended{pidfd_.get(), POLLIN, 0};
+    return poll(&ended, 1, 0) > 0 || page_->active.load(std::memory_order_acquire) == 0;
   }
 
   const int pid;
@@ -183,6 +189,12 @@ class attachment::connection {
     if (now >= until) refuse(pid, "does not answer");
   }
 
+  void put(const std::string& about) {
+    page_->size.store(about.size(), std::memory_order_relaxed);
+    if (pwrite(file_.get(), about.data(), about.size(), rt::kExportPage) != static_cast<ssize_t>(about.size()))
+      refuse(pid, "has no memory for the question");
+  }
+
   std::string answer() const {
     std::string bytes(page_->size.load(std::memory_order_relaxed), '\0');
     for (std::size_t done = 0; done < bytes.size();) {
@@ -212,5 +224,20 @@ std::vector<metrics::node_costs> attachment::costs() {
 std::vector<goroutine_group> attachment::goroutines() {
   return to_->ask<std::vector<goroutine_group>>(question::goroutines);
 }
+
+process_ps attachment::ps() { return to_->ask<rt::ps_answer>(question::ps, rt::packed(rt::ps_request{})).ps; }
+process_ps attachment::place_ps(const std::string& wish, std::chrono::milliseconds trial) {
+  const rt::ps_request wanted{true, wish, std::chrono::nanoseconds(trial).count()};
+  rt::ps_answer told = to_->ask<rt::ps_answer>(question::ps, rt::packed(wanted));
+  if (!told.refusal.empty()) refuse(pid(), told.refusal);
+  return std::move(told.ps);
+}
+
+int attachment::begin_trace() {
+  const auto fd = to_->ask<std::int64_t>(question::trace);
+  if (fd < 0) refuse(pid(), std::string("cannot trace: ") + std::strerror(static_cast<int>(-fd)));
+  return static_cast<int>(fd);
+}
+bool attachment::has_ended() const { return to_->has_ended(); }
 
 }  // namespace weft

@@ -56,12 +56,23 @@ class block_kind {
   std::atomic<std::uint32_t> wait_ns_{0}, decisions_{0}, samples_{0};
 };
 
+/// Time that threads were without a P, by the call in which they lost it.
+struct blocked_call {
+  std::atomic<std::uint64_t> times{0}, ns{0};
+};
+
 struct alignas(kLinePair) node_costs {
   static constexpr int kSyscalls = 512;
 
   /// syscall -1: a page fault. Numbers beyond the table share an entry.
-  block_kind& kind_of(int syscall) {
-    return kinds[static_cast<std::size_t>(syscall < 0 ? kSyscalls : syscall % kSyscalls)];
+  block_kind& kind_of(int syscall) { return kinds[index_of(syscall)]; }
+  void note_blocked(int syscall, std::uint64_t ns) {
+    blocked_call& in = blocked[index_of(syscall)];
+    in.times.fetch_add(1, std::memory_order_relaxed);
+    in.ns.fetch_add(ns, std::memory_order_relaxed);
+  }
+  static std::size_t index_of(int syscall) {
+    return static_cast<std::size_t>(syscall < 0 ? kSyscalls : syscall % kSyscalls);
   }
   /// Handing a P on, and getting one again later.
   std::uint32_t switch_ns() const { return 2 * handoff.ns(); }
@@ -71,6 +82,7 @@ struct alignas(kLinePair) node_costs {
   estimate handoff{2'500};  // from taking a P to its next goroutine, when an M was there to be woken on that CPU
   estimate wake{10'000};    // from waking an idle M for an idle P to its first instruction
   std::array<block_kind, kSyscalls + 1> kinds;
+  std::array<blocked_call, kSyscalls + 1> blocked;
   block_kind idle;  // an M without work: how soon some came
   std::atomic<std::uint64_t> at_once{0}, waits_won{0}, waits_lost{0}, regret_ns{0};
   std::atomic<std::uint64_t> spins_won{0}, spins_lost{0}, spin_regret_ns{0};

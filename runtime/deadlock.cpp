@@ -13,6 +13,7 @@
 // looked at first: once none is left, what the queues show is final.
 #include <sys/stat.h>
 
+#include "runtime/file_ring.h"
 #include "runtime/netpoll.h"
 #include "runtime/proc.h"
 
@@ -32,7 +33,7 @@ int own_threads() {
   int n = sched.nms.load(std::memory_order_acquire) + 2;  // sysmon, the template thread
   for (int i = 0, cpus = sched.ncpus.load(std::memory_order_acquire); i < cpus; ++i)
     n += cpu_at(i).has_sentinel.load(std::memory_order_acquire) ? 1 : 0;
-  return n;
+  return n + threads_of_file_ring();
 }
 
 bool all_asleep() {

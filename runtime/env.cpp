@@ -7,8 +7,12 @@
 #include <cstring>
 #include <string_view>
 
+#include "runtime/metrics.h"
+
 namespace weft::rt {
 namespace {
+
+constexpr std::uint64_t kMostNs = 60'000'000'000;  // that a p99 can be watched for
 
 static_assert(kMaxPs == numa::kMostPs);
 
@@ -84,9 +88,52 @@ void read_metrics(settings& wanted) {
     malformed("WEFT_METRICS", text, "HOST:PORT, or file:/PATH.prom");
 }
 
+// "5ms" in nanoseconds; 0 if malformed.
+std::uint64_t parse_time(std::string_view text) {
+  constexpr std::pair<std::string_view, std::uint64_t> kUnits[] = {
+      {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}};
+  for (const auto& [unit, ns] : kUnits) {
+    std::uint64_t n = 0;
+    if (text.ends_with(unit) && parse(text.substr(0, text.size() - unit.size()), n) && n <= kMostNs / ns) return n * ns;
+  }
+  return 0;
+}
+
+// METRIC:TIME
+bool parse_p99(std::string_view text, recorder_settings& recorder) {
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  recorder.histogram = text.substr(0, colon);
+  recorder.most_ns = parse_time(text.substr(std::min(colon + 1, text.size())));
+  return recorder.most_ns != 0 && is_histogram(recorder.histogram);
+}
+
+bool parse_trace_item(std::string_view item, recorder_settings& recorder) {
+  const std::size_t equals = std::min(item.find('='), item.size());
+  const std::string_view key = item.substr(0, equals), value = item.substr(std::min(equals + 1, item.size()));
+  if (key == "seconds") return parse(value, recorder.seconds) && recorder.seconds >= 1 && recorder.seconds <= 3600;
+  return key == "p99" && parse_p99(value, recorder);
+}
+
+void read_trace(recorder_settings& recorder) {
+  constexpr std::string_view kScheme = "file:";
+  const char* const value = variable("WEFT_TRACE");
+  if (!value) return;
+  std::string_view left = value;
+  const auto next = [&left] {
+    const std::string_view item = left.substr(0, left.find(','));
+    left.remove_prefix(std::min(left.size(), item.size() + 1));
+    return item;
+  };
+  const std::string_view file = next(), path = file.starts_with(kScheme) ? file.substr(kScheme.size()) : "";
+  bool good = path.starts_with('/') && !path.ends_with('/');
+  while (good && !left.empty()) good = parse_trace_item(next(), recorder);
+  if (!good) malformed("WEFT_TRACE", value, "file:/PATH[,seconds=N][,p99=METRIC:TIME], such as p99=runq_wait:5ms");
+  recorder.path = path;
+}
+
 void read_debug(debug_settings& debug, bool& pin) {
   constexpr const char* kForm =
-      "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, separated by commas";
+      "a list of schedtrace=MS, chaos=SEED, pin=0, maxthreads=N, kernelcosts=1, filering=0, separated by commas";
   const char* const value = variable("WEFT_DEBUG");
   if (!value) return;
   std::string_view left = value;
@@ -107,6 +154,9 @@ void read_debug(debug_settings& debug, bool& pin) {
     } else if (key == "kernelcosts") {
       good = parse(number, flag) && (flag == 0 || flag == 1);
       debug.kernel_costs = flag == 1;
+    } else if (key == "filering") {
+      good = parse(number, flag) && (flag == 0 || flag == 1);
+      debug.file_ring = flag == 1;
     } else if (key == "pin") {
       good = parse(number, flag) && (flag == 0 || flag == 1);
       pin = pin && flag == 1;
@@ -148,6 +198,7 @@ settings read_settings(const run_options& options) {
   result.tier = read_tier(options, result.tier_by_name);
   result.pin = options.pin;
   read_metrics(result);
+  read_trace(result.recorder);
   read_debug(result.debug, result.pin);
   if (!result.pin && result.tier != assist::off) {
     if (result.tier_by_name && result.tier == assist::bpf) insist("the threads are not to be pinned");

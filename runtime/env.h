@@ -6,6 +6,7 @@
 #include <string>
 
 #include "numa/wish.h"
+#include "runtime/flight_recorder.h"
 #include "runtime/scheduler.h"
 #include "weft/runtime.h"
 
@@ -19,6 +20,7 @@ struct settings {
   bool pin = true;
   std::string metrics_file;     // where the metrics are written to; "": nowhere
   std::string metrics_address;  // where they are served; the same
+  recorder_settings recorder;
   debug_settings debug;
 };
 

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cerrno>
 #include <new>
 #include <string>
@@ -14,6 +15,8 @@
 #include "runtime/clock.h"
 #include "runtime/metrics.h"
 #include "runtime/proc.h"
+#include "runtime/ps_trial.h"
+#include "runtime/trace_file.h"
 
 namespace weft::rt {
 namespace {
@@ -52,11 +55,22 @@ void forget_page() {
   self.fd = -1;
 }
 
-std::string answer_to(question asked) {
+// What the question is about stands behind the page; no more than a line is expected. A damaged one has no answer.
+std::string answer_about_ps(std::uint64_t size) try {
+  std::string bytes(std::min<std::uint64_t>(size, kExportPage), '\0');
+  if (pread(self.fd, bytes.data(), bytes.size(), kExportPage) < 0) return "";
+  return packed(answer_about_ps(unpacked<ps_request>(bytes)));
+} catch (const error&) {
+  return "";
+}
+
+std::string answer_to(question asked, std::uint64_t size) {
   switch (asked) {
     case question::metrics: return packed(read_metrics());
     case question::costs: return packed(metrics::costs());
     case question::goroutines: return packed(group_goroutines());
+    case question::trace: return packed(std::int64_t{start_tracing()});
+    case question::ps: return answer_about_ps(size);
   }
   return "";
 }
@@ -98,7 +112,8 @@ void answer_export() {
   if (!export_wanted()) return;
   export_page* const page = self.page.load(std::memory_order_relaxed);
   const std::uint64_t request = page->request.load(std::memory_order_acquire);
-  const std::string bytes = answer_to(static_cast<question>(request & 0xff));
+  const std::string bytes =
+      answer_to(static_cast<question>(request & 0xff), page->size.load(std::memory_order_relaxed));
   page->size.store(write_behind_page(bytes) ? bytes.size() : 0, std::memory_order_relaxed);
   page->answer.store(request, std::memory_order_release);
   self.last_answer.store(nanotime(), std::memory_order_relaxed);

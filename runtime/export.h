@@ -5,7 +5,8 @@
 // /proc/PID/fd, the same user or root, finds it there, also from outside of a container; when the process ends it is
 // gone.
 //   Who asks:     1. locks the file (flock; the kernel unlocks it for one that dies)
-//                 2. request = what was there, its ticket one higher, and the question
+//                 2. writes what the question is about, if anything, behind the page, and its size;
+//                    request = what was there, its ticket one higher, and the question
 //                 3. waits until answer == request; reads the answer behind the page; cuts it off; unlocks
 //   The process:  sysmon sees request != answer on its rounds and wakes the template thread, which
 //                 1. writes the answer into the file, behind the page, and its size
@@ -22,12 +23,12 @@
 
 namespace weft::rt {
 
-constexpr std::uint32_t kExportVersion = 1;  // of this page and of what is packed behind it
+constexpr std::uint32_t kExportVersion = 3;  // of this page and of what is packed behind it
 constexpr const char* kExportName = "weft-export";
 constexpr std::int64_t kExportPage = 4096;
 constexpr std::array<char, 4> kExportMagic{'w', 'e', 'f', 't'};
 
-enum class question : std::uint8_t { metrics, costs, goroutines };
+enum class question : std::uint8_t { metrics, costs, goroutines, trace, ps };  // trace: see trace_file.cpp
 
 struct export_page {
   std::array<char, 4> magic = kExportMagic;
@@ -35,8 +36,8 @@ struct export_page {
   std::int32_t pid = 0;  // in the innermost namespace: a forked child has its parent's page among its descriptors
   std::atomic<std::uint32_t> active{0};               // a run() is active
   alignas(64) std::atomic<std::uint64_t> request{0};  // ticket << 8 | question; by who has locked the file
-  alignas(64) std::atomic<std::uint64_t> answer{0};   // by the process, as is the next
-  std::atomic<std::uint64_t> size{0};                 // bytes behind the page
+  alignas(64) std::atomic<std::uint64_t> answer{0};   // by the process
+  std::atomic<std::uint64_t> size{0};                 // bytes behind the page, of the question, then of the answer
 };
 static_assert(sizeof(export_page) <= kExportPage && std::atomic<std::uint64_t>::is_always_lock_free);
 

@@ -30,6 +30,7 @@
 #include "runtime/netpoll.h"
 #include "runtime/proc.h"
 #include "runtime/steal.h"
+#include "runtime/trace.h"
 #include "runtime/wake_order.h"
 
 namespace weft::rt {
@@ -67,6 +68,7 @@ g* steal_from(p* pp, p* victim, bool last_pass, steal_distance from) {
   g* gp = nullptr;
   if (steal_half(pp, victim, gp) == g_queue::steal_result::stolen) {
     if (from != steal_distance::far) count_steal(pp, from);
+    trace_steal(pp, victim, gp, static_cast<std::uint8_t>(from));
     return gp;
   }
   if (!last_pass) return nullptr;
@@ -77,6 +79,7 @@ g* steal_from(p* pp, p* victim, bool last_pass, steal_distance from) {
   if (victim->runq.empty() || makes_progress(victim, pp->watch_ns)) return nullptr;
   if (victim->runq.rob(gp) != g_queue::steal_result::stolen) return nullptr;
   pp->robberies.add(1);
+  trace_steal(pp, victim, gp, static_cast<std::uint8_t>(from) | kRobbed);
   pp->robbed = victim;
   pp->robbed_switches = victim->switches_left.load(std::memory_order_relaxed);
   pp->robbed_ticks = cputicks();
@@ -323,6 +326,7 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       if (g* const heir = pp->runq.put_next(nullptr)) runqput(pp, heir);  // of the slice that is over
     }
     if (left_behind(mp->run)) continue;
+    look_at_trace(mp);
     if (sched.strays.load(std::memory_order_relaxed)) [[unlikely]] {
       stop_strays_at(pp, nanotime());
       look_by(pp, pp->strays_next);

@@ -34,7 +34,9 @@ namespace {
 std::atomic<std::uint64_t> seeds{0x5eed};
 
 core_lock& changing = *new core_lock;
-numa::ps_wish wished;  // guarded by `changing`
+standing_wish standing;  // guarded by `changing`
+
+void wish_for(const numa::ps_wish& wish) { standing = {wish, standing.changes + 1}; }
 
 p* new_p(cpu& c) {
   const int id = sched.nps.load(std::memory_order_relaxed);
@@ -153,15 +155,20 @@ namespace {
 void plan_ps() {
   const numa::topology& here = machine().machine;
   std::vector<cpu*> plan;
-  for (int number : numa::cpus_for(here, numa::placement_of(wished, here))) plan.push_back(cpu_numbered(number));
+  for (int number : numa::cpus_for(here, numa::placement_of(standing.wish, here))) plan.push_back(cpu_numbered(number));
   start_ps(plan);
 }
 
 }  // namespace
 
+standing_wish wish_for_ps() {
+  lock_guard hold(changing);
+  return standing;
+}
+
 void place_ps(const numa::ps_wish& wish) {
   lock_guard hold(changing);
-  wished = wish;
+  wish_for(wish);
   plan_ps();
 }
 
@@ -176,7 +183,7 @@ bool plan_ps_on(int node, int n, bool automatic) {
     each.ps = each.node == node ? n : gomaxprocs_on_node(each.node);
   }
   if (const int sum = numa::count_ps(all); !there || sum == 0 || sum > kMaxPs) return false;
-  wished = {0, all, automatic};
+  wish_for({0, all, automatic});
   plan_ps();
   return true;
 }
@@ -190,17 +197,17 @@ bool place_ps_on(int node, int n) {
 
 bool place_ps_automatically(int node, int n) {
   lock_guard hold(changing);
-  return wished.automatic && plan_ps_on(node, n, true);
+  return standing.wish.automatic && plan_ps_on(node, n, true);
 }
 
 bool ps_are_automatic() {
   lock_guard hold(changing);
-  return wished.automatic;
+  return standing.wish.automatic;
 }
 
 void follow_machine(const numa::topology& seen) {
   lock_guard hold(changing);
-  for (const numa::node_ps& wanted : wished.on_nodes)
+  for (const numa::node_ps& wanted : standing.wish.on_nodes)
     if (wanted.ps > 0 && gomaxprocs_on_node(wanted.node) > 0 && !numa::has_cpus(seen, wanted.node))
       std::fprintf(stderr, "weft: node %d has no CPUs for us any more: its %d Ps are gone\n", wanted.node, wanted.ps);
   use_machine(seen, sched.pinned);
@@ -250,15 +257,20 @@ p* heir_of(const p* pp) {
   return heir;
 }
 
+namespace {
+
+// Ps by number: what is wanted may have changed, and the heir be drained into this one at the same time.
+void move_timers(p* from, p* to) WEFT_NO_THREAD_SAFETY_ANALYSIS {
+  lock_guard first((from->id < to->id ? from : to)->timers.lock);
+  lock_guard second((from->id < to->id ? to : from)->timers.lock);
+  from->timers.move_to(to->timers);
+}
+
+}  // namespace
+
 void drain(p* pp) {
   while (g* gp = pp->runq.get().g) globrunqput(gp);
-  p* const heir = heir_of(pp);
-  if (!heir) return;  // it is wanted again by now
-  {
-    lock_guard from(pp->timers.lock);
-    lock_guard to(heir->timers.lock);
-    pp->timers.move_to(heir->timers);
-  }
+  if (p* const heir = heir_of(pp)) move_timers(pp, heir);  // else it is wanted again by now
 }
 
 void retire_surplus(m* mp) {

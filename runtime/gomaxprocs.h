@@ -2,9 +2,18 @@
 // What the rest of the runtime says to gomaxprocs.cpp about where Ps are to be.
 #pragma once
 
+#include <cstdint>
+
 #include "numa/wish.h"
 
 namespace weft::rt {
+
+/// What is wished for, and how often that has changed.
+struct standing_wish {
+  numa::ps_wish wish;
+  std::uint64_t changes = 0;
+};
+standing_wish wish_for_ps();
 
 /// From now on this is wished for.
 void place_ps(const numa::ps_wish& wish);

@@ -72,6 +72,7 @@ m* regain_p(m* mp) {
   p* const old = mp->held;
   mp->held = nullptr;
   node_costs& costs = *mp->c->costs;
+  if (since != 0 && slot_of(mp)) costs.note_blocked(mp->blocked_call.load(std::memory_order_relaxed), blocked);
   if (since != 0 && blocked < costs.switch_ns())
     costs.regret_ns.fetch_add(costs.switch_ns() - blocked, std::memory_order_relaxed);
   if (p* const pp = acquire_again(mp, old)) {
@@ -79,6 +80,7 @@ m* regain_p(m* mp) {
     if (!left_behind(mp->run)) {
       if (since != 0) pp->blocked.record(blocked);
       if (pp->handoff_ticks.exchange(0, std::memory_order_relaxed) != 0) pp->handoffs.add(1);  // from another M
+      trace_switch(mp, &mp->g0, gp);
       set_errno(saved_errno);
       return mp;
     }
@@ -86,7 +88,7 @@ m* regain_p(m* mp) {
   gp->status.store(g_status::runnable, std::memory_order_relaxed);
   gp->cause = ready_cause::requeued;
   mp->after = left_behind(mp->run) ? after_switch::nothing : after_switch::requeue_blocked;
-  mp = switch_to(mp, gp, &mp->g0);
+  mp = switch_without_p(mp, gp, &mp->g0);
   if (since != 0) mp->held->blocked.record(blocked);
   set_errno(saved_errno);
   return mp;
@@ -96,6 +98,8 @@ bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
   sched.busy.begin();  // the M counts as blocked, before it can come back
   const std::uint64_t now = cputicks();
   victim->blocked_ticks.store(why == loss::blocked ? now : 0, std::memory_order_relaxed);
+  if (const bpf::slot* const s = slot_of(victim))
+    victim->blocked_call.store(bpf::read_event(*s).syscall(), std::memory_order_relaxed);
   const std::uint32_t token = next_token.fetch_add(1, std::memory_order_relaxed);
   const auto shares_cpu = [&] { return same_cpu && is_on(*pp->c) && belongs_to(victim, *pp->c); };
   // What is asked of pp may be about an M that has another one by now.
@@ -107,6 +111,7 @@ bool take_p(p* pp, m* victim, whereabouts seen, loss why, bool same_cpu) {
   pp->owner.store(nullptr, std::memory_order_release);
   pp->handoff_ticks.store(now, std::memory_order_relaxed);
   pp->takes.add(1);
+  trace_take(pp, victim, why);
   return true;
 }
 
@@ -165,6 +170,7 @@ bool entersyscall() noexcept {
   if (sched.tier.load(std::memory_order_relaxed) == assist::off ? sched.sysmon_asleep.load(std::memory_order_relaxed)
                                                                 : mp->c->idle_ms.empty()) [[unlikely]]
     make_ready_to_block(mp);
+  trace_note(mp->held, trace_kind::call);
   mp->claim.leave();
   return true;
 }
@@ -173,6 +179,7 @@ void exitsyscall() noexcept {
   m* mp = this_m();
   mp = come_in(mp);
   mp->curg->status.store(g_status::running, std::memory_order_relaxed);
+  trace_note(mp->held, trace_kind::back);
   if (mp->held->preempt.load(std::memory_order_relaxed)) [[unlikely]]
     mp = yield_after_syscall(mp);
   mp->claim.to_user();

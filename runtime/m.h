@@ -104,6 +104,7 @@ struct alignas(kLinePair) m {
   std::atomic<bool> pinned{false};                // so that it never runs at the same time as others of its CPU
   std::atomic<p*> left_with{nullptr};             // its P, while it is not in the runtime
   std::atomic<std::uint64_t> blocked_ticks{0};    // when that P was taken because it had blocked; 0: it had not
+  std::atomic<int> blocked_call{0};               // in which system call, -1: a page fault; while that is known
   std::atomic<bool> parked{false};                // in its signal handler, without a P
   std::atomic<const void*> interrupted{nullptr};  // what the signal interrupted then: a ucontext_t
   // The sentinel's (its CPU's): the last event of the slot that it judged, and, if it decided to wait for the end of

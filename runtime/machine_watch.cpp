@@ -21,6 +21,7 @@
 #include "runtime/gomaxprocs.h"
 #include "runtime/machine_watch.h"
 #include "runtime/proc.h"
+#include "runtime/ps_trial.h"
 #include "runtime/report.h"
 
 namespace weft::rt {
@@ -71,6 +72,7 @@ void look_at_machine() {
   if (!look_wanted.exchange(false, std::memory_order_acquire)) return;
   read_throttling();
   report_metrics();
+  end_ps_trial_if_due();
   adapt_ps();
   if (!sched.pinned || !sched.active.load(std::memory_order_acquire)) return;
   const visit inside;

@@ -11,6 +11,7 @@
 #include "runtime/counter.h"
 #include "runtime/machine_watch.h"
 #include "runtime/proc.h"
+#include "runtime/syscall_name.h"
 #include "weft/metrics.h"
 
 namespace weft::rt {
@@ -51,6 +52,18 @@ metrics::p_snapshot collect_p(const p* pp) {
   return one;
 }
 
+void add_blocked_calls(metrics::node_snapshot& to, const node_costs& of) {
+  for (int i = 0; i <= node_costs::kSyscalls; ++i) {
+    const blocked_call& in = of.blocked[static_cast<std::size_t>(i)];
+    const std::uint64_t times = in.times.load(std::memory_order_relaxed);
+    if (times == 0) continue;
+    std::string name = syscall_name(i == node_costs::kSyscalls ? -1 : i);
+    std::ranges::replace(name, ' ', '_');  // counters' names are words
+    to.counters["blocked_times_in_" + name] = times;
+    to.counters["blocked_ns_in_" + name] = in.ns.load(std::memory_order_relaxed);
+  }
+}
+
 metrics::node_snapshot collect_node(const node& of) {
   metrics::node_snapshot one{.node = of.id, .gomaxprocs = of.ps.load(std::memory_order_relaxed)};
   one.idle_ps = std::max(of.gate.nidle(), 0);
@@ -59,6 +72,9 @@ metrics::node_snapshot collect_node(const node& of) {
   for (const auto& [name, counter] : kDecisions)
     one.counters[name] = (of.costs->*counter).load(std::memory_order_relaxed);
   for (const auto& [name, unused] : kHistograms) one.histograms[name];
+  add_blocked_calls(one, *of.costs);
+  const stack_counts stacks = count_stacks(of.index);
+  one.stacks = {{"used", stacks.used}, {"warm", stacks.warm}, {"cold", stacks.cold}};
   return one;
 }
 
@@ -145,6 +161,19 @@ metrics::snapshot read_metrics() {
     collect(all);
   add_own_counters(all);
   return all;
+}
+
+bool is_histogram(std::string_view name) {
+  return std::any_of(std::begin(kHistograms), std::end(kHistograms),
+                     [&](const auto& one) { return one.first == name; });
+}
+
+metrics::histogram read_histogram(std::string_view wanted) {
+  metrics::histogram sum;
+  for (const auto& [name, histogram] : kHistograms)
+    for (int i = 0, n = name == wanted ? sched.nps.load(std::memory_order_acquire) : 0; i < n; ++i)
+      (p_at(i)->*histogram).add_to(sum);
+  return sum;
 }
 
 }  // namespace weft::rt

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "weft/metrics.h"
 
@@ -15,6 +16,10 @@ int read_goroutine_count();
 
 /// metrics::read().
 metrics::snapshot read_metrics();
+
+/// Whether the Ps have a histogram of that name, and what is in it. During a run().
+bool is_histogram(std::string_view name);
+metrics::histogram read_histogram(std::string_view name);
 
 // metrics_file.cpp
 /// Before a run(): from now on the metrics are written to that file every 15 s; "": not any more.

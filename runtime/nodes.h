@@ -78,6 +78,7 @@ struct alignas(kLinePair) cpu {
   bool sentinel_failed = false;  // the template thread's
   std::atomic<bool> wants_sentinel{false};
   std::atomic<bool> wants_m{false};  // one that goes idle
+  std::atomic<int> coming_ms{0};     // those that have been made for that, and are not here yet
 };
 
 /// How the CPUs lie to each other at one time.

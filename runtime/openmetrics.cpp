@@ -144,7 +144,9 @@ struct counter_family {
   const char* label = nullptr;
 };
 
-bool in_nanoseconds(std::string_view key) { return key.ends_with("_ns") || key.starts_with("probe_ns_"); }
+bool in_nanoseconds(std::string_view key) {
+  return key.ends_with("_ns") || key.starts_with("probe_ns_") || key.starts_with("blocked_ns_");
+}
 
 void write_counter(writer& out, const counter_family& family, const values& counters, labels at) {
   for (const part& each : family.parts) {
@@ -218,9 +220,10 @@ const std::vector<counter_family>& counters_of_process() {
   return all;
 }
 
-// What the probes cost has the programs' names in its own.
-counter_family probe_family(const snapshot& all, const char* name, const char* help, std::string_view prefix) {
-  counter_family family{name, help, {}, "program"};
+// Counters whose names end with what the label says: a probe's program, a system call.
+counter_family family_of(const snapshot& all, const char* name, const char* help, std::string_view prefix,
+                         const char* label) {
+  counter_family family{name, help, {}, label};
   for (auto at = all.counters.lower_bound(std::string(prefix));
        at != all.counters.end() && at->first.starts_with(prefix); ++at)
     family.parts.push_back({at->first.c_str(), at->first.c_str() + prefix.size()});
@@ -249,11 +252,13 @@ void write_counters(writer& out, const snapshot& all) {
       write_counter(out, family, node.counters, {{"node", std::to_string(node.node)}});
   }
   for (const counter_family& family : counters_of_process()) write_process_counter(out, family, all);
-  write_process_counter(
-      out, probe_family(all, "weft_probe_runs", "Runs of the probes, while the kernel counts them.", "probe_runs_"),
-      all);
-  write_process_counter(out, probe_family(all, "weft_probe_seconds", "CPU time of the probes, the same.", "probe_ns_"),
-                        all);
+  const auto write_named = [&](const char* name, const char* help, const char* prefix, const char* label) {
+    write_process_counter(out, family_of(all, name, help, prefix, label), all);
+  };
+  write_named("weft_blocked_calls", "Times that a thread lost its P in a system call.", "blocked_times_in_", "call");
+  write_named("weft_blocked_call_seconds", "Time that threads stayed there after that.", "blocked_ns_in_", "call");
+  write_named("weft_probe_runs", "Runs of the probes, while the kernel counts them.", "probe_runs_", "program");
+  write_named("weft_probe_seconds", "CPU time of the probes, the same.", "probe_ns_", "program");
 }
 
 // ---- Gauges
@@ -300,6 +305,9 @@ void write_gauges(writer& out, const snapshot& all) {
   out.family("weft_run_queue_length", kind::gauge, "Goroutines in the P's run queue.");
   for (const p_snapshot& p : all.ps)
     out.sample({{"node", std::to_string(p.node)}, {"p", std::to_string(p.p)}}, p.queued);
+  out.family("weft_stacks", kind::gauge, "Goroutine stacks of the default size, by state.");
+  for (const node_snapshot& node : all.nodes)
+    for (const auto& [state, n] : node.stacks) out.sample({{"node", std::to_string(node.node)}, {"state", state}}, n);
   write_goroutines(out, all);
   write_states(out, "weft_threads", "Threads that run goroutines, by state.", all.threads);
   write_tier(out, all);

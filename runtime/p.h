@@ -16,6 +16,7 @@
 #include "runtime/rng.h"
 #include "runtime/runq.h"
 #include "runtime/timers.h"
+#include "runtime/trace_lane.h"
 
 namespace weft::rt {
 
@@ -54,6 +55,7 @@ struct alignas(kLinePair) p {
   std::atomic<bool> preempt{false};            // set by others: go through the scheduler at the next runtime call
   std::atomic<std::uint32_t> schedtick{0};     // goroutines run, but for those that inherited a time slice
   std::atomic<std::uint32_t> out_of_turn{0};   // those of them that came from the global queue while others waited here
+  trace_ring* trace = nullptr;                 // while its events are recorded; see trace.h
   event_sampler sampler;
   rng random;
   g_queue runq;
@@ -79,6 +81,7 @@ struct alignas(kLinePair) p {
   int wakes_skipped = 0;         // see wakep()
   std::int64_t strays_next = 0;  // see stop_strays_at()
   std::uint32_t stray_look = 0;
+  trace_lane lane;
   bool dropped = false;  // its run() is over and taken down: the M that still holds it deletes it. Under sched.lock
 
   alignas(kCacheLine) std::atomic<m*> owner{nullptr};

@@ -152,6 +152,7 @@ bool park_until(caller& who, core_lock& lock, wait_queue& queue, waiter& w, std:
 inline void note_ready(p* pp, g* gp, ready_cause cause) {
   gp->status.store(g_status::runnable, std::memory_order_relaxed);
   gp->cause = cause;
+  if (cause != ready_cause::requeued) trace_ready(pp, gp, cause);
   if (--pp->sampler.left <= 0) [[unlikely]]
     sample_ready(pp, gp);
 }

@@ -76,6 +76,7 @@ bool take_over(m* mp) {
   end_handoff(pp);
   settle_home(pp, mp->curg);
   begin_run(pp, mp->curg, false);
+  trace_switch(mp, &mp->g0, mp->curg);
   return true;
 }
 

@@ -81,6 +81,7 @@ m* end_goroutine(m* mp) {
   if (next && !next->stk && ordinary && next->stack_size == 0) {
     next->stk = stk;
     mp->curg = next;
+    trace_switch(mp, &mp->ended, next);
     return mp;
   }
   if (!next) next = &mp->g0;

@@ -21,12 +21,15 @@
 #include "runtime/clock.h"
 #include "runtime/env.h"
 #include "runtime/export.h"
+#include "runtime/file_ring.h"
+#include "runtime/flight_recorder.h"
 #include "runtime/gomaxprocs.h"
 #include "runtime/metrics.h"
 #include "runtime/netpoll.h"
 #include "runtime/park.h"
 #include "runtime/poll_desc.h"
 #include "runtime/report.h"
+#include "runtime/trace_file.h"
 
 namespace weft::rt {
 
@@ -200,9 +203,11 @@ void take_down(m* m0) {
   free_left_behind();  // what they hold may be waited for
   stop_export();
   stop_template_thread();
+  stop_tracing();
   stop_sysmon();
   stop_sentinels();
   stop_ms();
+  stop_file_ring();  // before stacks are given back that the kernel may write to
   if (m0->held) releasep(m0);
   free_turns_left_behind();
   sched.gone.store(m0->run, std::memory_order_release);
@@ -272,6 +277,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   install_handlers();
   install_preemption();
   start_export();
+  start_recorder(wanted.recorder);
   start_template_thread();  // these two before this thread is pinned: they are not to be
   start_sysmon();
   start_main(m0, wanted, {main_fn, argument, &wanted.metrics_address});
@@ -279,6 +285,7 @@ void run_main(const run_options& options, void (*main_fn)(void*), void* argument
   schedule(m0);
   take_down(m0);
   report_metrics();
+  stop_recorder();
   remove_preemption();
   restore_handlers();
   delete m0;

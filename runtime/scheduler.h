@@ -26,6 +26,7 @@ struct debug_settings {
   std::uint64_t chaos_seed = 0;
   bool chaos = false;
   bool kernel_costs = false;
+  bool file_ring = true;
   int max_ms = kMaxMs;
 };
 

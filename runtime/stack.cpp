@@ -299,4 +299,13 @@ std::size_t scavenge_stacks(std::size_t most) {
   return left;
 }
 
+stack_counts count_stacks(int home) {
+  pool& stacks = pool_of(home);
+  lock_guard hold(stacks.lock);
+  stack_counts now{.warm = stacks.nwarm, .cold = stacks.cold.size()};
+  const std::size_t made = stacks.used / stacks.stack_size, free = now.warm + now.cold;
+  now.used = made > free ? made - free : 0;
+  return now;
+}
+
 }  // namespace weft::rt

@@ -57,6 +57,11 @@ void stack_free(stack* list);
 /// Gives the pages of stacks that have not been needed for a while back to the kernel, at most `most` of them; returns
 /// how many warm ones are left. Called by sysmon.
 std::size_t scavenge_stacks(std::size_t most);
+/// Stacks of the default size by what becomes of them: in use, free with their pages, free without. Thread-safe.
+struct stack_counts {
+  std::size_t used = 0, warm = 0, cold = 0;
+};
+stack_counts count_stacks(int home);
 /// Where a stack's usable part starts, for make_fcontext.
 inline void* stack_top(stack* s) { return s; }
 inline std::size_t stack_guard_size() { return 4096; }

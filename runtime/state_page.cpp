@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <vector>
 
 #include "bpf/capabilities.h"
 #include "bpf/pmu.h"
@@ -31,6 +32,7 @@ struct slot_link {
 struct state_page {
   bpf::probes* probes = nullptr;
   pid_t owner = 0;
+  std::vector<bpf::probes*> inherited;  // of the parents of a forked process, which would feel their end
   std::array<std::atomic<std::uint32_t>, kSlots> links{};
   idle_stack<slot_link> returned;
   std::atomic<std::uint32_t> used{0};  // slots ever taken
@@ -155,6 +157,7 @@ bool open_state_page(bool with_costs, std::string& why_not) {
   if (page.probes && page.owner == getpid()) return true;
   std::unique_ptr<bpf::probes> loaded = load_undisturbed(why_not);
   if (!loaded) return false;
+  if (page.probes) page.inherited.push_back(page.probes);
   page.probes = loaded.release();
   page.owner = getpid();
   page.returned.reset();

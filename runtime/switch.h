@@ -17,6 +17,7 @@
 
 #include "runtime/sanitizer.h"
 #include "runtime/scheduler.h"
+#include "runtime/trace.h"
 
 namespace weft::rt {
 
@@ -75,9 +76,8 @@ inline boost::context::detail::transfer_t jump(void* to, m* mp) {
 #endif
 }
 
-/// Jumps from `from`, which runs on mp, to `to`. mp->after says what to do for `from`. Returns when `from` runs again,
-/// with the M that it then runs on.
-inline m* switch_to(m* mp, g* from, g* to) {
+/// switch_to() for an M that has lost its P.
+inline m* switch_without_p(m* mp, g* from, g* to) {
   if (!to->stk) [[unlikely]]
     bind_stack(mp, to);
   swap_exception_state(mp, from, to);
@@ -87,6 +87,13 @@ inline m* switch_to(m* mp, g* from, g* to) {
                       to->stk->size);
   before_switch_fiber(to->stk->fiber);
   return finish_switch(jump(to->context, mp));
+}
+
+/// Jumps from `from`, which runs on mp, to `to`. mp->after says what to do for `from`. Returns when `from` runs again,
+/// with the M that it then runs on.
+inline m* switch_to(m* mp, g* from, g* to) {
+  trace_switch(mp, from, to);
+  return switch_without_p(mp, from, to);
 }
 
 /// The next goroutine of this P if it can be switched to directly; null: go through the scheduler.

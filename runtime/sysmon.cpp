@@ -28,11 +28,14 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 #include "runtime/clock.h"
 #include "runtime/export.h"
 #include "runtime/netpoll.h"
 #include "runtime/proc.h"
+#include "runtime/trace.h"
 
 namespace weft::rt {
 namespace {
@@ -71,6 +74,9 @@ struct monitor {
   std::int64_t poll_delay = kMaxDelay;  // until the next look at whether somebody has
   int next_victim = 0;
 };
+
+// Not on its thread's stack: a leak checker in a forked child, which has no such thread, would call it lost.
+auto& self = *new std::unique_ptr<monitor>;
 
 std::int64_t first_delay() {
   return sched.tier.load(std::memory_order_relaxed) == assist::off ? 20 * kMicrosecond : kMillisecond;
@@ -119,7 +125,7 @@ bool others_wait_for(const p* pp) {
 
 // Whether pp still runs the slice of the last round: nobody has come out of its queue since, or that was empty. A
 // goroutine that has had its slice while others wait loses the P, and so does one that computes while timers are due,
-// or files ready: no other P is free for them.
+// or files ready: no other P is free for them. So does one whose P somebody has begun to trace.
 bool watch_slice(p* pp, p_watch& watch, std::int64_t now, bool& files_ready) {
   const std::uint32_t tick =
       pp->schedtick.load(std::memory_order_relaxed) - pp->out_of_turn.load(std::memory_order_relaxed);
@@ -130,7 +136,7 @@ bool watch_slice(p* pp, p_watch& watch, std::int64_t now, bool& files_ready) {
   }
   const bool used_up = now - watch.schedtick_since >= kForcePreemptNs;
   const bool timers_due = pp->timers.first_when() <= now;
-  const bool wanted = timers_due || files_ready;
+  const bool wanted = timers_due || files_ready || trace_awaits(pp);
   if (used_up || wanted) pp->preempt.store(true, std::memory_order_relaxed);
   if ((wanted || (used_up && others_wait_for(pp))) && preempt_p(pp)) files_ready = false;  // one P is enough
   return true;
@@ -342,7 +348,8 @@ void* sysmon_main(void*) {
   prctl(PR_SET_NAME, "weft-sysmon");
   prctl(PR_SET_TIMERSLACK, 1);
   ask_for_short_slices();
-  monitor mon;
+  self = std::make_unique<monitor>();
+  monitor& mon = *self;
   mon.delay = first_delay();
   get_slot(mon);
   bool useful = true;
@@ -371,6 +378,7 @@ void* sysmon_main(void*) {
     }
   }
   mon.slot.give_back();
+  self.reset();
   return nullptr;
 }
 

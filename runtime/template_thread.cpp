@@ -12,9 +12,12 @@
 
 #include "runtime/clock.h"
 #include "runtime/export.h"
+#include "runtime/file_ring.h"
+#include "runtime/flight_recorder.h"
 #include "runtime/metrics.h"
 #include "runtime/proc.h"
 #include "runtime/thread_state.h"
+#include "runtime/trace_file.h"
 
 namespace weft::rt {
 namespace {
@@ -38,10 +41,13 @@ void* template_main(void*) {
     serve_m_requests();
     look_at_machine();
     start_wanted_sentinels();
+    start_wanted_file_ring();
     trace_if_wanted();
     report_lost_probes();
     write_metrics_if_due();
     answer_export();
+    look_at_tracing();
+    write_recording_if_wanted();
     self.working_since.store(0, std::memory_order_release);
     self.wake.wait();
   }

@@ -86,6 +86,8 @@ void* m_main(void* argument) {
   if (mp->next_p) {
     acquirep(mp, mp->next_p);
     mp->spinning = mp->woken_to_spin = mp->next_spinning;
+  } else {
+    mp->c->coming_ms.fetch_sub(1, std::memory_order_relaxed);  // here, so no sentinel of this CPU runs before it sleeps
   }
   schedule(mp);
   if (mp->held && !left_behind(mp->run)) handoffp(releasep(mp));
@@ -261,11 +263,15 @@ bool newm(cpu& c, p* pp, bool spinning) {
   mp->next_p = pp;
   mp->next_spinning = spinning;
   if (pp) pp->owner.store(mp, std::memory_order_release);  // sysmon sees if it gets stuck before it can take pp
+  if (!pp) c.coming_ms.fetch_add(1, std::memory_order_relaxed);
   if (make_thread(mp)) {
     sched.nms.fetch_add(1, std::memory_order_relaxed);  // now: deadlock.cpp must not count more Ms than threads
     return true;
   }
-  if (pp) pp->owner.store(nullptr, std::memory_order_release);
+  if (pp)
+    pp->owner.store(nullptr, std::memory_order_release);
+  else
+    c.coming_ms.fetch_sub(1, std::memory_order_relaxed);
   lock_guard hold(sched.lock);
   mp->dead = true;
   sched.dead_ms.push(mp->id);
@@ -301,8 +307,11 @@ void serve_m_requests() {
     const std::uint32_t wanted = pp->wants_m.exchange(0, std::memory_order_acq_rel);
     if (wanted != 0) start_new_m(pp, wanted == 2);
   }
+  // One that is on its way is enough: beside other programs it takes a while, in which the sentinel asks many times
+  // (and got all the threads that there may be).
   for (int i = 0, cpus = sched.ncpus.load(std::memory_order_acquire); i < cpus; ++i)
-    if (cpu& c = cpu_at(i); c.wants_m.exchange(false, std::memory_order_acq_rel) && c.idle_ms.empty())
+    if (cpu& c = cpu_at(i); c.wants_m.exchange(false, std::memory_order_acq_rel) && c.idle_ms.empty() &&
+                            c.coming_ms.load(std::memory_order_relaxed) == 0)
       newm(c, nullptr, false);
 }
 

@@ -17,6 +17,7 @@
 #include "runtime/clock.h"
 #include "runtime/netpoll.h"
 #include "runtime/proc.h"
+#include "runtime/trace.h"
 #include "runtime/wake_order.h"
 
 namespace weft::rt {
@@ -102,6 +103,7 @@ void acquirep(m* mp, p* pp) {
   mp->held = pp;
   mp->left_with.store(pp, std::memory_order_relaxed);  // seen by whoever sees it leave the runtime
   pp->owner.store(mp, std::memory_order_release);      // pairs with the sentinel's and sysmon's acquire
+  trace_note(pp, trace_kind::thread, static_cast<std::uint32_t>(mp->tid.load(std::memory_order_relaxed)));
   if (sched.tier.load(std::memory_order_relaxed) != assist::off && pp->c->armed.load(std::memory_order_relaxed) == 0)
     arm_sentinel(*pp->c);
 }
@@ -170,6 +172,7 @@ node* neglected_node() {
 // lowered.
 void put_away(p* pp, bool spinning) {
   pp->handoff_ticks.store(0, std::memory_order_relaxed);  // if it was taken from somebody, then for nobody
+  trace_note(pp, trace_kind::idle);
   for (;;) {
     if (surplus(pp)) {
       drain(pp);

@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <new>
 
+#include "runtime/m.h"
+
 namespace weft::test {
 
-inline std::atomic<long> allocations{0};         // ever
+inline std::atomic<long> allocations{0};         // ever, on threads that run goroutines
 inline std::atomic<long> allocated{0};           // and not freed
 inline thread_local bool out_of_memory = false;  // new throws std::bad_alloc on this thread
 
@@ -19,7 +21,7 @@ inline thread_local bool out_of_memory = false;  // new throws std::bad_alloc on
 [[gnu::noinline]] void* operator new(std::size_t size) {
   void* const p = weft::test::out_of_memory ? nullptr : std::malloc(size);
   if (!p) throw std::bad_alloc();
-  weft::test::allocations.fetch_add(1, std::memory_order_relaxed);
+  if (weft::rt::this_m()) weft::test::allocations.fetch_add(1, std::memory_order_relaxed);
   weft::test::allocated.fetch_add(1, std::memory_order_relaxed);
   return p;
 }

@@ -12,12 +12,12 @@
 #include <fstream>
 #include <string>
 
+#include "tests/command.h"
+
 namespace weft::test {
 
-inline bool has_promtool() { return std::system("command -v promtool > /dev/null 2>&1") == 0; }
-
 #define WEFT_SKIP_WITHOUT_PROMTOOL() \
-  if (!weft::test::has_promtool()) GTEST_SKIP() << "no promtool (Debian's package prometheus has it)"
+  if (!weft::test::has_program("promtool")) GTEST_SKIP() << "no promtool (Debian's package prometheus has it)"
 
 /// Failure, with all that it printed, unless `promtool check ARGUMENTS` is content with the text on its standard input.
 inline testing::AssertionResult promtool_takes(const std::string& arguments, const std::string& text) {

@@ -58,6 +58,8 @@ present() {
     relacy-dev) header relacy/relacy.hpp ;;
     bpftool) program bpftool || find_below bpftool /usr/sbin /usr/local/sbin ;;
     libbpf-dev) header bpf/bpf_core_read.h && library libbpf.so ;;
+    libcurl4-openssl-dev) header curl/curl.h && library libcurl.so ;;
+    liburing-dev) header liburing.h && library liburing.so ;;
     libncurses-dev) header cursesw.h && library libncurses++w.a ;;
     valgrind) header valgrind/valgrind.h ;;
     qemu-system-x86) program qemu-system-x86_64 ;;

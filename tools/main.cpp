@@ -17,6 +17,7 @@
 #include "tools/sum_command.h"
 #include "tools/top_command.h"
 #include "tools/topo_command.h"
+#include "tools/trace_command.h"
 #include "tools/tune_command.h"
 #include "tools/usage.h"
 
@@ -28,7 +29,7 @@ struct subcommand {
   int (*run)(int argc, char** argv);
 };
 
-constexpr std::array<subcommand, 8> kSubcommands = {
+constexpr std::array<subcommand, 9> kSubcommands = {
     {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command},
      {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command},
      {"run", "Run a program with the probes, and without the privilege that loading them takes",
@@ -36,6 +37,7 @@ constexpr std::array<subcommand, 8> kSubcommands = {
      {"top", "Show live what a running weft program does", weft::tools::top_command},
      {"hist", "Draw the latency histograms of a running weft program", weft::tools::hist_command},
      {"dump", "Print all goroutines of a running weft program", weft::tools::dump_command},
+     {"trace", "Trace what the Ps of a running weft program do, for Perfetto", weft::tools::trace_command},
      {"topo", "Draw the machine's nodes, caches and CPUs, and where Ps are bound", weft::tools::topo_command},
      {"tune", "Find the number of Ps on each NUMA node with which a program does best", weft::tools::tune_command}}};
 
@@ -49,12 +51,14 @@ Examples:
   weft top -p 1234                 what a program that runs does, live
   weft hist -p 1234 runq_wait 1    how long its goroutines wait to run, each second
   weft dump -p 1234                its goroutines: states and stacks
+  weft trace -p 1234 -o trace.json --for 5   what its Ps do, moment by moment, for Perfetto
   weft topo                        nodes, caches, CPUs, and where Ps are bound
   weft tune -- ./program           how many Ps on each node are best for it
   weft sum --help                  all about a subcommand
 
 Environment: GOMAXPROCS=N or node0=N,node1=N, WEFT_KERNEL_ASSIST=bpf|sentinel|off, WEFT_STACK_SIZE=64k,
-WEFT_METRICS=HOST:PORT or file:/PATH.prom, WEFT_DEBUG=schedtrace=MS; the manual page weft(1) explains them.)";
+WEFT_METRICS=HOST:PORT or file:/PATH.prom, WEFT_TRACE=file:/PATH, WEFT_DEBUG=schedtrace=MS; the manual page weft(1)
+explains them.)";
 
 // All that is left when no subcommand was found: --help, --version, or a mistake.
 int without_subcommand(int argc, char** argv) {

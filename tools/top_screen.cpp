@@ -10,9 +10,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "runtime/syscall_name.h"
 #include "tools/hist_draw.h"
 #include "tools/observe.h"
-#include "tools/syscall_name.h"
 
 namespace weft::tools {
 namespace {
@@ -133,7 +133,7 @@ class drawing {
   void calls() {
     values by_call;
     for (const metrics::node_costs& node : seen_.costs)
-      for (const metrics::block_costs& kind : node.blocks) by_call[syscall_name(kind.syscall)] += kind.blocks;
+      for (const metrics::block_costs& kind : node.blocks) by_call[rt::syscall_name(kind.syscall)] += kind.blocks;
     const auto most = most_frequent(by_call, [](const std::string&) { return true; });
     if (most.empty()) return;
     add(fmt::format("{:<28} {:>10}", "blocked in", "so far"), true);
@@ -173,7 +173,7 @@ nlohmann::ordered_json json_of_costs(const std::vector<metrics::node_costs>& cos
     one["blocks"] = nlohmann::ordered_json::array();
     for (const metrics::block_costs& kind : node.blocks)
       one["blocks"].push_back({{"syscall", kind.syscall},
-                               {"name", syscall_name(kind.syscall)},
+                               {"name", rt::syscall_name(kind.syscall)},
                                {"blocks", kind.blocks},
                                {"wait", kind.wait}});
     all.push_back(std::move(one));

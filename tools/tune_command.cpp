@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/tune_command.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -20,6 +22,8 @@
 
 #include "numa/topology.h"
 #include "numa/wish.h"
+#include "tools/fleet.h"
+#include "tools/live.h"
 #include "tools/terminal.h"
 #include "tools/trial.h"
 #include "tools/tuner.h"
@@ -30,14 +34,24 @@ namespace {
 
 constexpr const char* kName = "weft tune";
 constexpr const char* kWhat = R"(Find the number of Ps on each NUMA node with which a program does best:
-weft tune [OPTION]... [--] PROGRAM [ARGUMENT]...)";
+weft tune [OPTION]... [--] PROGRAM [ARGUMENT]...
+weft tune --live PID --metric NAME [OPTION]...
+weft tune --prometheus URL [--json])";
 constexpr const char* kFooter = R"(
 Runs the program again and again with other values of GOMAXPROCS, begins with what it would have without
 tune, and changes one node at a time, in steps that get smaller, as long as that is better for sure (95 %).
 What is better: a shorter run, or, with --metric, a counter of the program's (weft::metrics::counter, or one
 of the runtime's) that grows faster. The program gets no input, and its output goes nowhere.
 
-The table shows, for each number of Ps tried, means of what the program reported: how long goroutines waited
+With --live a process that runs already gets other numbers of Ps while it works, each for --for seconds (2)
+and half a second before them. What is found stays in effect there; if nothing is better for sure, or the
+search ends early, the process gets back what it had, and does so by itself within seconds if weft tune dies.
+
+With --prometheus nothing is tried: the table shows what a Prometheus server that has the rules of
+share/weft/weft-rules.yml knows of all programs, and where more Ps are wanted (goroutines wait though all Ps
+run) or fewer (threads wait for CPUs that others have), by the measure that GOMAXPROCS=auto goes by.
+
+Else the table shows, for each number of Ps tried, means of what the program reported: how long goroutines waited
 for a P and threads for a CPU (99th percentile; the latter with the probes only), steals a second and how
 many of them went to another node.
 
@@ -46,16 +60,20 @@ Exit status: 0, 1 if the program cannot be run or fails, 2 for a wrong command l
 Examples:
   weft tune -- ./batch input                              the run time
   weft tune --metric requests --for 5 -- ./server         a server that does not end by itself
+  weft tune --live 1234 --metric requests                 a server that others use meanwhile
+  weft tune --prometheus http://prometheus:9090           a fleet
   weft tune --dry-run -- ./batch                          what would be tried
   eval $(weft tune --json -- ./batch | jq -r '"export " + .environment')
 
---for must leave the program 3 seconds: it reports every second.)";
+--for must leave a program that is started 3 seconds: it reports every second.)";
 
 constexpr double kShortestLimit = 3;  // two reports, a second apart
+constexpr double kShortestWatch = 0.1, kUsualWatch = 2;
 
 struct options {
   program what;
-  std::string metric, start;
+  int pid = 0;  // of a process that runs; 0: a program is started
+  std::string metric, start, prometheus;
   search_limits limits;
   bool dry_run = false, json = false;
 };
@@ -90,6 +108,16 @@ nodes_to_tune read_nodes(const std::string& start) {
   return all;
 }
 
+nodes_to_tune nodes_of(const process_ps& has) {
+  nodes_to_tune all;
+  for (const process_ps::on_node& each : has.nodes) {
+    all.ids.push_back(each.node);
+    all.start.push_back(each.ps);
+    all.most.push_back(std::max(each.cpus, each.ps));
+  }
+  return all;
+}
+
 // As it stands in the environment.
 std::string text_of(const nodes_to_tune& nodes, const point& at) {
   std::string text;
@@ -114,32 +142,41 @@ std::string names_of(const report& from) {
   return names;
 }
 
+void check_metric(const report& told, const std::string& metric) {
+  if (!told.counters.contains(metric))
+    throw std::runtime_error(fmt::format("the program has no counter '{}'; it has {}", metric, names_of(told)));
+}
+
 // How fast the counter grew: from the first report to the last, where there are two, so that the start is left out.
 double rate_of(const program_run& run, const std::string& metric) {
   if (!run.latest) throw std::runtime_error("the program has reported nothing: is it a weft program that calls run()?");
-  const auto last = run.latest->counters.find(metric);
-  if (last == run.latest->counters.end())
-    throw std::runtime_error(fmt::format("the program has no counter '{}'; it has {}", metric, names_of(*run.latest)));
+  check_metric(*run.latest, metric);
   const bool two = run.first->seconds < run.latest->seconds;
   const auto first = run.first->counters.find(metric);
   const double before = two && first != run.first->counters.end() ? first->second : 0;
   const double seconds = run.latest->seconds - (two ? run.first->seconds : 0);
-  return seconds > 0 ? (last->second - before) / seconds : 0;
+  return seconds > 0 ? (run.latest->counters.at(metric) - before) / seconds : 0;
 }
 
 class tuner {
  public:
-  explicit tuner(const options& wanted) : options_(wanted), nodes_(read_nodes(wanted.start)) {}
+  explicit tuner(const options& wanted)
+      : options_(wanted),
+        process_(wanted.pid == 0 ? nullptr : std::make_unique<live_program>(wanted.pid, wanted.what.limit)),
+        nodes_(process_ ? nodes_of(process_->at_first()) : read_nodes(wanted.start)) {
+    if (process_) check_metric(process_->now(), wanted.metric);
+  }
 
   const nodes_to_tune& nodes() const { return nodes_; }
   search_result search() {
     const search_result found =
         search_best(nodes_.start, nodes_.most, options_.limits, [this](const point& at) { return measure(at); });
     erase_progress();
+    if (process_ && found.best != nodes_.start) process_->keep(text_of(nodes_, found.best));
     return found;
   }
   void erase_progress() {
-    if (live_) fmt::print(stderr, "\r\033[K");
+    if (shows_progress_) fmt::print(stderr, "\r\033[K");
     std::fflush(stderr);
   }
   const figures& of(const point& at) { return figures_[at]; }
@@ -149,9 +186,9 @@ class tuner {
   double measure(const point& at) {
     const std::string gomaxprocs = text_of(nodes_, at);
     ++runs_;
-    if (live_) fmt::print(stderr, "\r\033[Krun {}: {}{}", runs_, gomaxprocs, best_text());
+    if (shows_progress_) fmt::print(stderr, "\r\033[Krun {}: {}{}", runs_, gomaxprocs, best_text());
     std::fflush(stderr);
-    const program_run run = run_once(options_.what, gomaxprocs);
+    const program_run run = process_ ? process_->run(gomaxprocs) : run_once(options_.what, gomaxprocs);
     if (!succeeded(run))
       throw std::runtime_error(fmt::format("the program {} with GOMAXPROCS={}{}{}", ending_of(run), gomaxprocs,
                                            run.last_error.empty() ? "" : ": ", run.last_error));
@@ -188,24 +225,19 @@ class tuner {
   }
 
   const options& options_;
+  const std::unique_ptr<live_program> process_;  // else the program is started
   const nodes_to_tune nodes_;
   std::map<point, figures> figures_;
   int runs_ = 0;
   double best_ = 0;
   std::string best_at_;
   bool reported_ = false;
-  const bool live_ = live_line_wanted(STDERR_FILENO);
+  const bool shows_progress_ = live_line_wanted(STDERR_FILENO);
 };
 
 // -- What is shown ----------------------------------------------------------------------------------------------------
 
-std::string time_text(const sample& of) {
-  if (of.size() == 0) return "-";
-  const double s = of.mean();
-  return s < 1e-3 ? fmt::format("{:.1f} us", s * 1e6)
-         : s < 1  ? fmt::format("{:.2f} ms", s * 1e3)
-                  : fmt::format("{:.2f} s", s);
-}
+std::string time_text(const sample& of) { return of.size() == 0 ? "-" : tools::time_text(of.mean()); }
 
 // Scores are rates; of a run time they are one over the seconds.
 double shown(const options& wanted, double score) { return wanted.metric.empty() ? 1 / score : score; }
@@ -243,6 +275,13 @@ std::string table_of(const options& wanted, tuner& tuned, const search_result& f
   return text;
 }
 
+// What a process has at the end of a search.
+std::string state_text(const options& wanted, const tuner& tuned, const search_result& found) {
+  if (wanted.pid == 0) return "";
+  if (found.best != tuned.nodes().start) return fmt::format("Process {} has it now.\n", wanted.pid);
+  return fmt::format("Process {} has what it had before.\n", wanted.pid);
+}
+
 std::string choice_text(const tuner& tuned, const search_result& found) {
   const std::string line = fmt::format("GOMAXPROCS={}\n", text_of(tuned.nodes(), found.best));
   const std::string stopped = found.exhausted ? "The budget is used up; the search was not over.\n" : "";
@@ -253,11 +292,18 @@ std::string choice_text(const tuner& tuned, const search_result& found) {
                      100 * found.gain.low, 100 * found.gain.high, line);
 }
 
+void add_subject(nlohmann::ordered_json& to, const options& wanted) {
+  if (wanted.pid == 0)
+    to["program"] = wanted.what.words;
+  else
+    to["process"] = wanted.pid;
+}
+
 std::string json_of(const options& wanted, tuner& tuned, const search_result& found) {
   using nlohmann::ordered_json;
   const auto mean_or_null = [](const sample& of) { return of.size() == 0 ? ordered_json() : ordered_json(of.mean()); };
   ordered_json all;
-  all["program"] = wanted.what.words;
+  add_subject(all, wanted);
   all["unit"] = wanted.metric.empty() ? "seconds" : wanted.metric + "/s";
   all["trials"] = ordered_json::array();
   for (const trial& each : found.trials) {
@@ -287,9 +333,13 @@ std::string plan_of(const options& wanted, const nodes_to_tune& nodes) {
   std::vector<std::string> tried;
   for (const point& each : first_round(nodes.start, nodes.most)) tried.push_back(text_of(nodes, each));
   if (wanted.json) {
-    const nlohmann::ordered_json all = {{"program", wanted.what.words},       {"start", text_of(nodes, nodes.start)},
-                                        {"most", text_of(nodes, nodes.most)}, {"first_round", tried},
-                                        {"min_runs", wanted.limits.min_runs}, {"max_runs", wanted.limits.max_runs}};
+    nlohmann::ordered_json all;
+    add_subject(all, wanted);
+    all.update({{"start", text_of(nodes, nodes.start)},
+                {"most", text_of(nodes, nodes.most)},
+                {"first_round", tried},
+                {"min_runs", wanted.limits.min_runs},
+                {"max_runs", wanted.limits.max_runs}});
     return all.dump(2) + "\n";
   }
   std::string text =
@@ -301,15 +351,23 @@ std::string plan_of(const options& wanted, const nodes_to_tune& nodes) {
   return text;
 }
 
+int show_fleet(const options& wanted) {
+  const std::vector<fleet_node> fleet = read_fleet(prometheus_server(wanted.prometheus));
+  const std::string text = wanted.json ? json_of(fleet).dump(2) + "\n" : table_of(fleet);
+  return print_text(kName, text) ? kStatusOk : kStatusFailed;
+}
+
 int tune(const options& wanted) {
+  if (!wanted.prometheus.empty()) return show_fleet(wanted);
   tuner tuned(wanted);
   if (wanted.dry_run) return print_text(kName, plan_of(wanted, tuned.nodes())) ? kStatusOk : kStatusFailed;
   try {
     const search_result found = tuned.search();
     if (!tuned.reported())
       fmt::print(stderr, "{}: the program has reported nothing: is it a weft program that calls run()?\n", kName);
-    const std::string text =
-        wanted.json ? json_of(wanted, tuned, found) : table_of(wanted, tuned, found) + "\n" + choice_text(tuned, found);
+    const std::string text = wanted.json ? json_of(wanted, tuned, found)
+                                         : table_of(wanted, tuned, found) + "\n" + choice_text(tuned, found) +
+                                               state_text(wanted, tuned, found);
     return print_text(kName, text) ? kStatusOk : kStatusFailed;
   } catch (...) {
     tuned.erase_progress();
@@ -317,10 +375,42 @@ int tune(const options& wanted) {
   }
 }
 
+// Empty: nothing is.
+std::string wrong_for_program(const options& wanted) {
+  if (wanted.what.words.empty()) return "expected a program to run, or --live PID";
+  if (wanted.what.limit > 0 && wanted.metric.empty()) return "--for needs --metric";
+  if (wanted.what.limit > 0 && wanted.what.limit < kShortestLimit)
+    return fmt::format("--for: a program that is started needs {} seconds", kShortestLimit);
+  return "";
+}
+
+std::string wrong_for_fleet(const options& wanted) {
+  const bool alone = wanted.pid == 0 && wanted.what.words.empty() && wanted.metric.empty() && wanted.start.empty() &&
+                     wanted.what.limit == 0 && !wanted.dry_run;
+  return alone ? "" : "--prometheus goes with --json only";
+}
+
+std::string wrong_for_process(const options& wanted) {
+  if (!wanted.what.words.empty()) return "--live takes no program to run";
+  if (wanted.metric.empty()) return "--live needs --metric";
+  if (!wanted.start.empty()) return "--live begins with what the process has: no --gomaxprocs";
+  return "";
+}
+
+std::string wrong_in(const options& wanted) {
+  if (wanted.limits.max_runs < wanted.limits.min_runs) return "--max-runs is less than --min-runs";
+  if (!wanted.prometheus.empty()) return wrong_for_fleet(wanted);
+  return wanted.pid == 0 ? wrong_for_program(wanted) : wrong_for_process(wanted);
+}
+
 // Whoever waits for us sees that it was the signal.
 int end_by(int signal) {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, signal);
   std::signal(signal, SIG_DFL);
   std::raise(signal);
+  sigprocmask(SIG_UNBLOCK, &one, nullptr);
   return 128 + signal;
 }
 
@@ -330,11 +420,17 @@ int tune_command(int argc, char** argv) {
   options wanted;
   double worth_percent = 100 * wanted.limits.worth;
   CLI::App app(kWhat, kName);
+  app.add_option("--live", wanted.pid, "Tune this process, while it works, instead of running a program")
+      ->type_name("PID")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--prometheus", wanted.prometheus, "Show what this Prometheus server says of all programs")
+      ->type_name("URL");
   app.add_option("--metric", wanted.metric, "The counter that is to grow fast, instead of the run time")
       ->type_name("NAME");
-  app.add_option("--for", wanted.what.limit, "End the program after so many seconds (SIGTERM); needs --metric")
+  app.add_option("--for", wanted.what.limit,
+                 "End the program after so many seconds (SIGTERM), needs --metric; with --live: watch it so long")
       ->type_name("SECONDS")
-      ->check(CLI::Range(kShortestLimit, 86'400.0));
+      ->check(CLI::Range(kShortestWatch, 86'400.0));
   app.add_option("--gomaxprocs", wanted.start, "Where to begin; else GOMAXPROCS of the environment, else the default")
       ->type_name("PS");
   app.add_option("--min-runs", wanted.limits.min_runs, "Runs of a number of Ps before it is judged")
@@ -357,16 +453,15 @@ int tune_command(int argc, char** argv) {
   const std::string first = wanted.what.words.empty() ? "" : wanted.what.words.front();
   if (first == "--") wanted.what.words.erase(wanted.what.words.begin());
   if (first != "--" && first.starts_with('-')) return usage_error(kName, fmt::format("unknown option '{}'", first));
-  if (wanted.what.words.empty()) return usage_error(kName, "expected a program to run");
-  if (wanted.what.limit > 0 && wanted.metric.empty()) return usage_error(kName, "--for needs --metric");
-  if (wanted.limits.max_runs < wanted.limits.min_runs) return usage_error(kName, "--max-runs is less than --min-runs");
+  if (const std::string wrong = wrong_in(wanted); !wrong.empty()) return usage_error(kName, wrong);
+  if (wanted.pid != 0 && wanted.what.limit == 0) wanted.what.limit = kUsualWatch;
   try {
     return tune(wanted);
   } catch (const interrupted& by) {
     return end_by(by.signal);
   } catch (const std::invalid_argument& e) {
     return usage_error(kName, e.what());
-  } catch (const std::runtime_error& e) {
+  } catch (const std::exception& e) {
     fmt::print(stderr, "{}: {}\n", kName, e.what());
     return kStatusFailed;
   }

@@ -27,6 +27,19 @@ struct goroutine_group {
   std::vector<member> members{};  ///< by number
 };
 
+/// How many Ps a process has, and where.
+struct process_ps {
+  /// A NUMA node with CPUs that the process may use.
+  struct on_node {
+    int node = 0;  ///< the machine's number
+    int ps = 0;    ///< that it has there
+    int cpus = 0;  ///< that it may use there
+  };
+  std::string wish{};            ///< what is wished for, as GOMAXPROCS would say it; empty: the default
+  bool on_trial = false;         ///< only for a while, see attachment::place_ps()
+  std::vector<on_node> nodes{};  ///< by the machine's order
+};
+
 /// A connection to a process of the same user (any, for root) in which a run() of this version of weft is active. That
 /// process is not stopped, and pays nothing while nobody asks: one of its helper threads looks for questions each time
 /// that it is awake, once a second at least. What it tells is right at some moment of the answer, each part by itself.
@@ -46,9 +59,17 @@ class attachment {
   std::vector<metrics::node_costs> costs();  ///< its metrics::costs()
   /// All its goroutines, the most frequent stack first. Symbols are looked up there, once for each stack.
   std::vector<goroutine_group> goroutines();
+  process_ps ps();  ///< its Ps
+  /// Changes its GOMAXPROCS, while it works, to what that variable would say; empty: to the default. With a trial not
+  /// for good: unless something else is asked for within that time (or the process itself asks), it gets back what it
+  /// had before the first trial. Throws `error` if it says none, or of a node that the process may not use.
+  process_ps place_ps(const std::string& wish, std::chrono::milliseconds trial = {});
 
  private:
+  friend class tracer;
   class connection;
+  int begin_trace();       // a descriptor of the process's
+  bool has_ended() const;  // the process, or its run()
   std::unique_ptr<connection> to_;
 };
 

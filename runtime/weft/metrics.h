@@ -77,6 +77,8 @@ struct node_snapshot {
   std::uint64_t queued = 0;                         ///< goroutines in its global run queue
   std::map<std::string, histogram> histograms{};    ///< of its Ps together
   std::map<std::string, std::uint64_t> counters{};  ///< what its cost model decided
+  /// Goroutine stacks of the default size: "used", "warm" (free, with their memory), "cold" (free, without).
+  std::map<std::string, std::uint64_t> stacks{};
 };
 
 /// All histograms and counters at one time, by name. Histograms: "runq_wait" (runnable to running), "wakeup_to_run"
@@ -91,7 +93,9 @@ struct node_snapshot {
 /// "node_steals" of its node, "far_steals" of another; "robberies" what it took that was to run next there,
 /// "node_moves" how many goroutines came to another node than their own by the latter. "cgroup_throttled_periods" and
 /// "cgroup_throttled_ns": how often and for how long CPU quotas stopped the process's cgroup since run() began, as of a
-/// second ago. Those that begin with "handoff_" and "handoffs_at_once" tell what the cost model decided, see costs().
+/// second ago. With the probes "blocked_times_in_read" and the like are how often a thread lost its P in that call, and
+/// "blocked_ns_in_read" how long it was away. Those that begin with "handoff_" and "handoffs_at_once" tell what the
+/// cost model decided, see costs().
 struct snapshot {
   std::map<std::string, histogram> histograms;    ///< by name
   std::map<std::string, std::uint64_t> counters;  ///< by name

@@ -14,6 +14,7 @@
 #include <weft/select.h>
 #include <weft/sync.h>
 #include <weft/time.h>
+#include <weft/trace.h>
 
 /// Goroutines, channels, and what goes with them.
 namespace weft {}

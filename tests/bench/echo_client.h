@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The other side of tcp_echo_64: a process of its own on the second of the allowed CPUs, which keeps 64 connections
-// busy, each with one request of 64 bytes at a time, and reports what it saw. The server has the first CPU to itself.
+// The other side of the servers: a process of its own on the second of the allowed CPUs, which keeps 64 connections
+// busy, each with one request at a time, and reports what it saw. The server has the first CPU to itself. For
+// tcp_echo_64 it is this program, for http_hello_64 wrk.
 
 #pragma once
 
@@ -17,6 +18,9 @@
 
 #include <array>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
 
 #include "tests/bench/bench.h"
 
@@ -90,6 +94,22 @@ inline void run_echo_client(int port, const options& o) {
   found.report("tcp_echo_64_latency", o);
 }
 
+// wrk asks for o.ops seconds.
+inline void run_wrk(int port, const options& o) {
+  const std::string command = "wrk -t1 -c" + std::to_string(kEchoConnections) + " -d" + std::to_string(o.ops) +
+                              "s http://127.0.0.1:" + std::to_string(port) + "/";
+  FILE* const wrk = popen(command.c_str(), "r");
+  if (!wrk) die("popen");
+  std::string said;
+  std::array<char, 256> line;
+  while (std::fgets(line.data(), line.size(), wrk)) said += line.data();
+  constexpr std::string_view kRate = "Requests/sec:";
+  const std::size_t at = said.find(kRate);
+  if (pclose(wrk) != 0 || at == said.npos || said.find("errors") != said.npos || said.find("Non-2xx") != said.npos)
+    die("wrk");
+  report("http_hello_64", o, std::atof(said.c_str() + at + kRate.size()), "calls/s");
+}
+
 // The other side of datagram_beside_loops: sends the time every few milliseconds.
 inline void send_datagrams(int port, std::int64_t n) {
   sockaddr_in to{};
@@ -106,9 +126,9 @@ inline void send_datagrams(int port, std::int64_t n) {
 }
 
 // Forks the client, which begins when go() is called, and pins this process to its own CPU.
-class echo_client {
+class client_process {
  public:
-  explicit echo_client(const options& o) {
+  client_process(const options& o, void (*client)(int port, const options& o)) {
     if (pipe(port_.data()) != 0) die("pipe");
     child_ = fork();
     if (child_ == 0) {
@@ -116,7 +136,7 @@ class echo_client {
       pin_to_cpu(1);
       int port = 0;
       if (read(port_[0], &port, sizeof port) != static_cast<ssize_t>(sizeof port)) _exit(1);
-      run_echo_client(port, o);
+      client(port, o);
       _exit(0);
     }
     pin_to_cpu(0);
@@ -124,16 +144,24 @@ class echo_client {
   void go(int port) {
     if (write(port_[1], &port, sizeof port) != static_cast<ssize_t>(sizeof port)) die("write");
   }
-  // Reports what the server has used, too: that is less disturbed by a busy machine.
-  void wait(const options& o) {
+  void wait() {
     int status = 0;
     if (waitpid(child_, &status, 0) != child_ || status != 0) die("the client");
-    report("tcp_echo_64_cpu", o, cpu_seconds() * 1e9 / static_cast<double>(o.ops), "ns");
   }
 
  private:
   std::array<int, 2> port_{};
   pid_t child_ = 0;
+};
+
+class echo_client : public client_process {
+ public:
+  explicit echo_client(const options& o) : client_process(o, run_echo_client) {}
+  // Reports what the server has used, too: that is less disturbed by a busy machine.
+  void wait(const options& o) {
+    client_process::wait();
+    report("tcp_echo_64_cpu", o, cpu_seconds() * 1e9 / static_cast<double>(o.ops), "ns");
+  }
 };
 
 }  // namespace bench

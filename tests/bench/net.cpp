@@ -14,6 +14,7 @@
 
 #include "tests/bench/bench.h"
 #include "tests/bench/echo_client.h"
+#include "tests/examples/http_server.h"
 
 namespace {
 
@@ -42,6 +43,21 @@ void tcp_echo_64(const bench::options& o) {
     done.wait();
   });
   client.wait(o);
+}
+
+void http_hello_64(const bench::options& o) {
+  bench::client_process client(o, bench::run_wrk);
+  weft::run_options runtime;
+  runtime.gomaxprocs = 1;
+  weft::run(runtime, [&] {
+    http::server server("127.0.0.1:0", [](const http::request&) { return http::response{200, "Hello, World!\n"}; });
+    weft::wait_group serving;
+    serving.go([&server] { server.serve(); });
+    client.go(port_of(server.address()));
+    weft::blocking([&client] { client.wait(); });
+    server.shut_down(std::chrono::seconds(1));
+    serving.wait();
+  });
 }
 
 // One goroutine a P computes; a process, on no CPU in particular, sends a datagram every few milliseconds.
@@ -83,6 +99,7 @@ void datagram_beside_loops(const bench::options& o) {
 
 const std::array kWorks{
     bench::work{"tcp_echo_64", 300'000, tcp_echo_64},
+    bench::work{"http_hello_64", 3, http_hello_64},
     bench::work{"datagram_beside_loops", 200, datagram_beside_loops},
 };
 

@@ -126,6 +126,7 @@ ROWS = [
         result="tcp_echo_64_latency"),
     Row("tcp_echo_64", 2, "TCP echo, 64 connections, server on one CPU"),
     Row("tcp_echo_64", 2, "the same, the server's CPU time a request", result="tcp_echo_64_cpu"),
+    Row("http_hello_64", 2, "HTTP hello, 64 connections (wrk), server on one CPU"),
     Row("datagram_beside_loops", 1, "a datagram's reader under a tight loop a P, p50", "<= 200", "p50"),
     Row("datagram_beside_loops", 2, "a datagram's reader under a tight loop a P, p50", "<= 200", "p50"),
     Row("datagram_beside_loops", 2, "a datagram's reader under a tight loop a P, p99", metric="p99"),
@@ -133,6 +134,9 @@ ROWS = [
     Row("idle_cpu", 1, "idle process, share of a CPU", "<= 0.02"),
     Row("probes_switch_ours", 1, "what the probes add to a switch of ours", "<= 165"),
     Row("probes_switch_other", 1, "what they add to a switch of another process", "<= 100"),
+    Row("trace_chan_unbuffered", 1, "what tracing adds to an unbuffered channel", "<= 2"),
+    Row("trace_chan_unbuffered", 1, "of its events, those recorded", result="trace_chan_unbuffered_recorded"),
+    Row("trace_chan_buffered", 1, "what tracing adds to a buffered channel", "<= 2"),
 ]
 
 # What `make bench-scale` prints: how the costs grow.

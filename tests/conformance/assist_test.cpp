@@ -236,6 +236,27 @@ TEST_P(assist_by_probes, counts_what_the_kernel_saw) {
   EXPECT_TRUE(r.exited(0)) << r;
 }
 
+TEST_P(assist_by_probes, counts_in_which_calls_threads_lose_their_p) {
+  WEFT_NEEDS_PROBES();
+  const auto r = as_this_user([] {
+    return weft::run({.gomaxprocs = 1}, [] {
+      int ends[2];
+      EXPECT_EQ(pipe(ends), 0);
+      const auto counted = [] { return metrics::read().counters; };
+      EXPECT_TRUE(eventually([&] {  // the sentinel may be late
+        wait_group writer;
+        writer.go([&] { EXPECT_EQ(write(ends[1], "x", 1), 1); });
+        char byte;
+        EXPECT_EQ(read(ends[0], &byte, 1), 1);
+        writer.wait();
+        return counted()["blocked_times_in_read"] > 0;
+      }));
+      EXPECT_GT(counted()["blocked_ns_in_read"], 0u);
+    });
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+}
+
 // A later run() of the same process begins anew.
 TEST_P(assist_by_probes, counts_each_run_by_itself) {
   WEFT_NEEDS_PROBES();

@@ -9,7 +9,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <regex>
+#include <string>
 
+#include "runtime/sanitizer.h"
 #include "tests/child.h"
 #include "tests/fixture.h"
 
@@ -38,10 +41,16 @@ class fork_of : public every_runtime {
       });
     });
     EXPECT_TRUE(r.exited(0)) << r;
-    EXPECT_EQ(r.err, expected_err) << r;
+    EXPECT_EQ(without_remarks(r.err), expected_err) << r;
   }
 
  private:
+  // LeakSanitizer, where the child exits, misses the threads that only the parent has.
+  static std::string without_remarks(const std::string& err) {
+    static const std::regex remark(R"(==\d+==Running thread \d+ was not suspended\. False leaks are possible\.\n)");
+    return rt::kAddressSanitizer ? std::regex_replace(err, remark, "") : err;
+  }
+
   static void work(wait_group& all, std::atomic<bool>& over) {
     const auto numbers = make_chan<long>();
     const pid_t self = getpid();

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sockets where the system has no more to give, and what ends a process that uses them. All run()s are in children.
+// Sockets where the system has no more to give, and what ends a process that uses them. All run()s but one
+// are in children.
 #include <weft/net.h>
 #include <weft/sync.h>
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -249,22 +254,27 @@ TEST(net_limits, ten_thousand_connections_huge) {
       std::array<char, 64> address{};
       _exit(read(pipe_ends[0], address.data(), address.size() - 1) > 0 ? be_many_clients(address.data(), n) : 1);
     }
-    std::size_t files_before = 0, grown = 0;
+    std::size_t files_before = 0, grown = 0, grown_by_last = 0;
     int threads = 0;
+    const int part = n / 10;
     weft::run([&] {
       auto listener = tcp_listener::bind("127.0.0.1:0");
       const std::string address = listener.local_addr();
       EXPECT_EQ(write(pipe_ends[1], address.data(), address.size()), static_cast<ssize_t>(address.size()));
       files_before = open_files();
       const std::size_t before = resident();
+      std::size_t without_last = before;
       wait_group serving;
-      for (int i = 0; i < n; ++i)
+      for (int i = 0; i < n; ++i) {
+        if (i == n - part) without_last = resident();
         serving.go([conn = listener.accept()]() mutable {
           std::array<std::byte, 64> buffer;
           std::error_code error;
           while (const std::size_t size = conn.read_some(buffer, error)) conn.write_all({buffer.data(), size}, error);
         });
+      }
       grown = resident() - before;
+      grown_by_last = resident() - without_last;
       threads = runtime_threads();
       serving.wait();
       EXPECT_LE(open_files(), files_before + 5);  // the poller's own
@@ -276,11 +286,115 @@ TEST(net_limits, ten_thousand_connections_huge) {
     if (!rt::kSanitized) {
       EXPECT_LT(grown / static_cast<std::size_t>(n), 8192u) << "bytes a connection";
     }
-    std::printf("%zu bytes a connection, %d threads\n", grown / static_cast<std::size_t>(n), threads);
+    std::printf("%zu bytes a connection, %zu each of the last tenth, %d threads\n", grown / static_cast<std::size_t>(n),
+                grown_by_last / static_cast<std::size_t>(part), threads);
     return 0;
   });
   EXPECT_TRUE(r.exited(0)) << r;
   std::fputs(r.out.c_str(), stdout);
+}
+
+// WEFT_TEST_CONNECTIONS=1000000 for the whole million.
+int connections_to_make() {
+  const char* const wanted = std::getenv("WEFT_TEST_CONNECTIONS");
+  return wanted ? std::atoi(wanted) : scaled(100'000);
+}
+
+// Each asks once, and is closed by the one or the other side. One address has not as many ports as come and go.
+void come_and_go(const std::string& port, int n) {
+  constexpr int kClients = 16, kAddresses = 200;
+  std::atomic<int> left{n}, answers{0};
+  wait_group clients;
+  for (int i = 0; i < kClients; ++i)
+    clients.go([&] {
+      for (int k; (k = left.fetch_sub(1)) > 0;) {
+        auto conn = tcp_conn::connect("127.0.0." + std::to_string(1 + k % kAddresses) + port);
+        answers += comes_back(conn, "hello") ? 1 : 0;
+      }
+    });
+  clients.wait();
+  EXPECT_EQ(answers, n);
+}
+
+// In no child, which would have to be done after half a minute.
+TEST(net_limits, connections_that_come_and_go_leave_nothing_huge) {
+  const int n = connections_to_make();
+  weft::run([n] {
+    auto listener = tcp_listener::bind("0.0.0.0:0");
+    const std::string address = listener.local_addr(), port = address.substr(address.rfind(':'));
+    wait_group serving;
+    serving.go([&] {
+      std::error_code error;
+      for (int i = 0;; ++i) {
+        tcp_conn accepted = listener.accept(error);
+        if (error) return;
+        serving.go([conn = std::move(accepted), first_to_close = i % 2 == 0]() mutable {
+          std::error_code failed;
+          std::array<std::byte, 64> buffer;
+          while (const std::size_t size = conn.read_some(buffer, failed)) {
+            conn.write_all({buffer.data(), size}, failed);
+            if (first_to_close) return;
+          }
+        });
+      }
+    });
+    come_and_go(port, n / 10);
+    const std::size_t files = open_files(), memory = resident();
+    const int goroutines = num_goroutine();
+    come_and_go(port, n - n / 10);
+    EXPECT_TRUE(eventually([&] { return num_goroutine() <= goroutines && open_files() <= files; }));
+    const auto grown = static_cast<std::ptrdiff_t>(resident() - memory);
+    if (!rt::kSanitized) {
+      EXPECT_LT(grown, 4 << 20) << "bytes, by " << n - n / 10 << " connections";
+    }
+    std::printf("%td bytes more after %d connections\n", grown, n - n / 10);
+    listener.close();
+    serving.wait();
+  });
+}
+
+// The same few pages again and again, so that a gibibyte takes no memory.
+std::span<const std::byte> a_gibibyte(std::span<const std::byte> part) {
+  constexpr std::size_t kSize = std::size_t{1} << 30;
+  const int memory = memfd_create("part", MFD_CLOEXEC);
+  EXPECT_EQ(write(memory, part.data(), part.size()), static_cast<ssize_t>(part.size()));
+  auto* const all = static_cast<std::byte*>(mmap(nullptr, kSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  for (std::size_t at = 0; at < kSize; at += part.size())
+    EXPECT_EQ(mmap(all + at, part.size(), PROT_READ, MAP_SHARED | MAP_FIXED, memory, 0), all + at);
+  close(memory);
+  return {all, kSize};
+}
+
+TEST(net_limits, a_gibibyte_written_at_once_arrives_in_parts_of_any_size_huge) {
+  const child_result r = in_child([] {
+    std::vector<std::byte> part(std::size_t{16} << 20);
+    for (std::size_t i = 0; i < part.size(); ++i) part[i] = static_cast<std::byte>(i * 2654435761u >> 24);
+    const auto all = a_gibibyte(part);
+    weft::run([&] {
+      auto [client, server] = connected();
+      wait_group writing;
+      writing.go([all, to = &server] {
+        to->write_all(all);
+        to->shutdown_write();
+      });
+      std::vector<std::byte> got(std::size_t{1} << 20);
+      std::size_t at = 0, size = 0, asked = 1;
+      while ((size = client.read_some({got.data(), asked})) > 0) {
+        for (std::size_t done = 0; done < size;) {
+          const std::size_t from = (at + done) % part.size(), n = std::min(size - done, part.size() - from);
+          if (std::memcmp(got.data() + done, part.data() + from, n) != 0) return ADD_FAILURE() << "after " << at;
+          done += n;
+        }
+        at += size;
+        asked = 1 + (asked * 7919) % got.size();
+        if (at % 64 == 0) sleep_for(1us);  // the writer's buffer fills
+      }
+      EXPECT_EQ(at, all.size());
+      writing.wait();
+    });
+    return 0;
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
 }
 
 }  // namespace

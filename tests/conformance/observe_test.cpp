@@ -17,6 +17,7 @@
 #include <weft/weft.h>
 
 #include "tests/child.h"
+#include "tests/command.h"
 #include "tests/victim.h"
 
 namespace {
@@ -24,33 +25,17 @@ namespace {
 using namespace weft;
 using nlohmann::json;
 using weft::test::child_result;
+using weft::test::exec;
 using weft::test::hold_out;
 using weft::test::in_child;
 using weft::test::lines_of;
+using weft::test::run_weft;
 using weft::test::victim;
-
-const char* weft_command() {
-  const char* const path = std::getenv("WEFT_BIN");
-  return path ? path : "build/release/weft";
-}
-
-[[noreturn]] void exec(std::vector<std::string> arguments) {
-  std::vector<char*> all;
-  for (std::string& argument : arguments) all.push_back(argument.data());
-  all.push_back(nullptr);
-  execvp(all[0], all.data());
-  _exit(99);
-}
+using weft::test::weft_command;
 
 child_result weft_on(const victim& v, std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), weft_command());
-  arguments.insert(arguments.begin() + 2, {"-p", std::to_string(v.pid())});
-  return in_child([&] { exec(arguments); });
-}
-
-child_result weft_alone(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), weft_command());
-  return in_child([&] { exec(arguments); });
+  arguments.insert(arguments.begin() + 1, {"-p", std::to_string(v.pid())});
+  return run_weft(arguments);
 }
 
 run_options two_ps() {
@@ -99,7 +84,7 @@ TEST(weft_hist, refuses_what_it_does_not_understand) {
        {std::vector<std::string>{"runq_wait", "0"}, {"1", "0"}, {"1", "2", "3"}, {"runq_wait", "x"}}) {
     std::vector<std::string> arguments{"hist", "-p", "1"};
     arguments.insert(arguments.end(), words.begin(), words.end());
-    const child_result r = weft_alone(arguments);
+    const child_result r = run_weft(arguments);
     EXPECT_TRUE(r.exited(2)) << r;
     EXPECT_EQ(r.err, "weft hist: expected [METRIC] [INTERVAL [COUNT]] (see 'weft hist --help')\n");
   }
@@ -248,20 +233,20 @@ TEST(weft_commands, say_in_a_line_what_cannot_be_looked_at) {
   waitpid(gone, nullptr, 0);
   for (const char* command : {"top", "hist", "dump"}) {
     const std::string name = std::string("weft ") + command;
-    const child_result none = weft_alone({command, "-p", std::to_string(gone)});
+    const child_result none = run_weft({command, "-p", std::to_string(gone)});
     EXPECT_TRUE(none.exited(1)) << none;
     EXPECT_EQ(none.err, name + ": there is no process " + std::to_string(gone) + "\n");
-    const child_result stranger = weft_alone({command, "-p", std::to_string(getpid())});
+    const child_result stranger = run_weft({command, "-p", std::to_string(getpid())});
     EXPECT_TRUE(stranger.exited(1)) << stranger;
     EXPECT_EQ(stranger.err, name + ": process " + std::to_string(getpid()) + " does not run weft\n");
-    EXPECT_TRUE(weft_alone({command}).exited(2));
-    EXPECT_TRUE(weft_alone({command, "-p", "x"}).exited(2));
-    EXPECT_TRUE(weft_alone({command, "--help"}).exited(0));
+    EXPECT_TRUE(run_weft({command}).exited(2));
+    EXPECT_TRUE(run_weft({command, "-p", "x"}).exited(2));
+    EXPECT_TRUE(run_weft({command, "--help"}).exited(0));
   }
 }
 
 TEST(gdb_script, lists_goroutines_and_their_stacks) {
-  if (std::system("command -v gdb > /dev/null 2>&1") != 0) GTEST_SKIP() << "no gdb";
+  if (!weft::test::has_program("gdb")) GTEST_SKIP() << "no gdb";
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "what is built with a sanitizer has no types for gdb";
 #endif

@@ -23,7 +23,7 @@ constexpr std::size_t kKi = 1024;
 class settings : public testing::Test {
  protected:
   void SetUp() override {
-    for (const char* name : {"GOMAXPROCS", "WEFT_STACK_SIZE", "WEFT_KERNEL_ASSIST", "WEFT_DEBUG"})
+    for (const char* name : {"GOMAXPROCS", "WEFT_STACK_SIZE", "WEFT_KERNEL_ASSIST", "WEFT_TRACE", "WEFT_DEBUG"})
       cleared_.push_back(std::make_unique<environment>(name, ""));
   }
 
@@ -109,6 +109,9 @@ TEST_F(settings, of_ps_may_be_given_for_each_node) {
   EXPECT_EQ(weft::numa::parse_wish("node0=6,node1=2")->on_nodes, (placement{{0, 6}, {1, 2}}));
   EXPECT_EQ(weft::numa::parse_wish("node3=0")->on_nodes, (placement{{3, 0}}));
   EXPECT_TRUE(weft::numa::parse_wish("auto")->automatic);
+  for (const char* const each : {"8", "node0=6,node1=2", "auto"})
+    EXPECT_EQ(weft::numa::text_of(*weft::numa::parse_wish(each)), each);
+  EXPECT_EQ(weft::numa::text_of({}), "");
   EXPECT_FALSE(weft::numa::parse_wish("automatic"));
   const environment procs("GOMAXPROCS", "node1=5");
   EXPECT_EQ(rt::read_settings({}).ps.on_nodes, (placement{{1, 5}}));
@@ -168,13 +171,15 @@ TEST_F(settings, name_the_tier) {
 }
 
 TEST_F(settings, of_debug_are_a_list) {
-  const environment debug("WEFT_DEBUG", "schedtrace=1000,chaos=18446744073709551615,maxthreads=10,kernelcosts=1,pin=1");
+  const environment debug("WEFT_DEBUG",
+                          "schedtrace=1000,chaos=18446744073709551615,maxthreads=10,kernelcosts=1,filering=0,pin=1");
   const rt::settings s = rt::read_settings({});
   EXPECT_EQ(s.debug.schedtrace_ms, 1000);
   EXPECT_TRUE(s.debug.chaos);
   EXPECT_EQ(s.debug.chaos_seed, UINT64_MAX);
   EXPECT_EQ(s.debug.max_ms, 10);
   EXPECT_TRUE(s.debug.kernel_costs);
+  EXPECT_FALSE(s.debug.file_ring);
   EXPECT_TRUE(s.pin);
 }
 
@@ -190,6 +195,23 @@ TEST_F(settings, of_debug_may_stand_alone) {
     const environment debug("WEFT_DEBUG", "schedtrace=0");
     EXPECT_EQ(rt::read_settings({}).debug.schedtrace_ms, 0);
   }
+}
+
+TEST_F(settings, of_the_flight_recorder) {
+  EXPECT_EQ(rt::read_settings({}).recorder.path, "");
+  {
+    const environment trace("WEFT_TRACE", "file:/tmp/a");
+    const rt::recorder_settings s = rt::read_settings({}).recorder;
+    EXPECT_EQ(s.path, "/tmp/a");
+    EXPECT_EQ(s.seconds, 5);
+    EXPECT_EQ(s.histogram, "");
+  }
+  const environment trace("WEFT_TRACE", "file:/tmp/a,seconds=30,p99=handoff:250us");
+  const rt::recorder_settings s = rt::read_settings({}).recorder;
+  EXPECT_EQ(s.path, "/tmp/a");
+  EXPECT_EQ(s.seconds, 30);
+  EXPECT_EQ(s.histogram, "handoff");
+  EXPECT_EQ(s.most_ns, 250'000u);
 }
 
 TEST_F(settings, without_pinning_have_no_sentinel) {
@@ -243,59 +265,65 @@ struct malformed {
 };
 
 TEST_F(settings, that_are_malformed_end_the_process_with_one_line) {
-  const malformed all[] = {{"GOMAXPROCS",
-                            {"0",
-                             "-1",
-                             "1025",
-                             "4x",
-                             "x",
-                             " 4",
-                             "4 ",
-                             "+4",
-                             "1.5",
-                             "0x4",
-                             "99999999999999999999",
-                             "4,5",
-                             "node0",
-                             "node0=",
-                             "node=1",
-                             "node-1=1",
-                             "node0=-1",
-                             "node0=1025",
-                             "node0=1000,node1=100",
-                             "node0=1,node0=2",
-                             "node0=1,",
-                             ",node0=1",
-                             "node0=1;node1=2",
-                             "node0=1,4",
-                             "Node0=1",
-                             "node0 = 1"},
-                            "node0=6,node1=2"},
-                           {"WEFT_STACK_SIZE", {"1k", "2G", "64kb", "big", "-64k", "16383"}, "64k"},
-                           {"WEFT_KERNEL_ASSIST", {"on", "Sentinel", "sentinel ", "1", "off,auto"}, "sentinel"},
-                           {"WEFT_DEBUG",
-                            {"x",
-                             "schedtrace",
-                             "schedtrace=",
-                             "schedtrace=x",
-                             "schedtrace=-1",
-                             "schedtrace=1s",
-                             "chaos",
-                             "chaos=-1",
-                             "chaos=x",
-                             "pin",
-                             "pin=2",
-                             "pin=no",
-                             "maxthreads=0",
-                             "maxthreads=10001",
-                             "maxthreads=x",
-                             "schedtrace=10,x=1",
-                             "schedtrace=10;pin=0",
-                             "schedtrace=99999999999999999999",
-                             "SCHEDTRACE=1",
-                             "=1",
-                             ",pin=0"},
-                            "schedtrace=MS"}};
+  const malformed all[] = {
+      {"GOMAXPROCS",
+       {"0",
+        "-1",
+        "1025",
+        "4x",
+        "x",
+        " 4",
+        "4 ",
+        "+4",
+        "1.5",
+        "0x4",
+        "99999999999999999999",
+        "4,5",
+        "node0",
+        "node0=",
+        "node=1",
+        "node-1=1",
+        "node0=-1",
+        "node0=1025",
+        "node0=1000,node1=100",
+        "node0=1,node0=2",
+        "node0=1,",
+        ",node0=1",
+        "node0=1;node1=2",
+        "node0=1,4",
+        "Node0=1",
+        "node0 = 1"},
+       "node0=6,node1=2"},
+      {"WEFT_STACK_SIZE", {"1k", "2G", "64kb", "big", "-64k", "16383"}, "64k"},
+      {"WEFT_KERNEL_ASSIST", {"on", "Sentinel", "sentinel ", "1", "off,auto"}, "sentinel"},
+      {"WEFT_TRACE",
+       {"/tmp/a", "file:", "file:a", "file:/tmp/", "file:/a,x", "file:/a,seconds=0", "file:/a,seconds",
+        "file:/a,p99=runq_wait", "file:/a,p99=runq_wait:5", "file:/a,p99=runq_wait:0ms", "file:/a,p99=nothing:5ms",
+        "file:/a,p99=runq_wait:61s", "file:/a,,seconds=1"},
+       "p99=runq_wait:5ms"},
+      {"WEFT_DEBUG",
+       {"x",
+        "schedtrace",
+        "schedtrace=",
+        "schedtrace=x",
+        "schedtrace=-1",
+        "schedtrace=1s",
+        "chaos",
+        "chaos=-1",
+        "chaos=x",
+        "pin",
+        "pin=2",
+        "pin=no",
+        "maxthreads=0",
+        "maxthreads=10001",
+        "maxthreads=x",
+        "schedtrace=10,x=1",
+        "schedtrace=10;pin=0",
+        "schedtrace=99999999999999999999",
+        "SCHEDTRACE=1",
+        "=1",
+        ",pin=0"},
+       "schedtrace=MS"}};
   for (const malformed& variable : all)
     for (const std::string& value : variable.values)
       expect_malformed(in_child({{variable.name, value}}, [] { rt::read_settings({}); }), variable.name, value,

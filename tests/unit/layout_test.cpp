@@ -67,6 +67,7 @@ struct layout {
     add("id", x.id, writer::holder);  // constants may lie beside what the holder writes: only it needs them often
     add("switches_left", x.switches_left, writer::holder);
     add("schedtick", x.schedtick, writer::holder);
+    add("trace", x.trace, writer::holder);
     add("sampler", x.sampler, writer::holder);
     add("random", x.random, writer::holder);
     add_queue(all, x, x.runq);

@@ -34,6 +34,7 @@ std::string contents(const char* path) {
 metrics::snapshot complete() {
   metrics::snapshot all;
   all.nodes.push_back({.node = 0});
+  all.nodes[0].stacks["used"];
   all.ps.push_back({.p = 0});
   for (const char* name : {"runq_wait", "wakeup_to_run", "handoff", "blocked"}) all.nodes[0].histograms[name];
   for (const char* name : {"kernel_blocked", "kernel_runq_wait"}) all.histograms[name];
@@ -44,7 +45,7 @@ metrics::snapshot complete() {
   for (const char* name :
        {"goroutines_created", "cgroup_throttled_periods", "cgroup_throttled_ns", "kernel_blocks", "kernel_preemptions",
         "kernel_mm_switches", "kernel_migrations", "minor_faults", "page_faults_read", "tlb_flushes_task_switch",
-        "kernel_assist", "probe_runs_x", "probe_ns_x"})
+        "kernel_assist", "blocked_times_in_read", "blocked_ns_in_read", "probe_runs_x", "probe_ns_x"})
     all.counters[name];
   all.threads["idle"];
   return all;

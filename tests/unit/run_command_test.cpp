@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/child.h"
+#include "tests/command.h"
 #include "tests/unprivileged.h"
 
 namespace {
@@ -15,13 +16,9 @@ namespace {
 using weft::test::child_result;
 using weft::test::in_child;
 using weft::test::lines_of;
+using weft::test::weft_command;
 
 constexpr int kUsage = 2, kCannotRun = 126, kNoSuchProgram = 127;
-
-const char* weft_command() {
-  const char* const path = std::getenv("WEFT_BIN");
-  return path ? path : "build/release/weft";
-}
 
 [[noreturn]] void exec_weft(std::vector<std::string> arguments) {
   std::vector<char*> all{const_cast<char*>("weft")};

@@ -178,6 +178,15 @@ TEST_F(stack_pool, commits_memory_only_where_it_is_used) {
   free_all(all);
 }
 
+TEST_F(stack_pool, counts_its_stacks) {
+  weft::rt::set_default_stack_size(40 << 10);  // a pool of its own
+  const std::vector<stack*> all = alloc_many(8);
+  EXPECT_EQ(weft::rt::count_stacks(0).used, 8u);
+  free_all(all);
+  EXPECT_EQ(weft::rt::count_stacks(0).used, 0u);
+  EXPECT_EQ(weft::rt::count_stacks(0).warm, 8u);
+}
+
 TEST_F(stack_pool, gives_the_pages_of_cold_stacks_back) {
   weft::rt::set_default_stack_size(48 << 10);  // a pool of its own
   const std::vector<stack*> all = alloc_many(64);

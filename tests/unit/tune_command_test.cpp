@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/child.h"
+#include "tests/command.h"
 #include "tools/trial.h"
 #include "tools/tune_command.h"
 
@@ -24,8 +25,10 @@ namespace {
 using nlohmann::json;
 using weft::test::child_result;
 using weft::test::count_of;
+using weft::test::folder;
 using weft::test::in_child;
 using weft::test::lines_of;
+using weft::test::weft_command;
 using namespace weft::tools;
 
 child_result tune(std::vector<std::string> arguments, const weft::test::variables& environment = {}) {
@@ -36,25 +39,6 @@ child_result tune(std::vector<std::string> arguments, const weft::test::variable
     return tune_command(static_cast<int>(argv.size()), argv.data());
   });
 }
-
-const char* weft_command() {
-  const char* const path = std::getenv("WEFT_BIN");
-  return path ? path : "build/release/weft";
-}
-
-class folder {
- public:
-  folder() : path_(std::filesystem::temp_directory_path() / ("weft-tune-" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(path_);
-  }
-  ~folder() { std::filesystem::remove_all(path_); }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  std::string file(const std::string& name) const { return path_ / name; }
-
- private:
-  const std::filesystem::path path_;
-};
 
 std::string contents(const std::string& path) {
   std::ifstream in(path);
@@ -184,6 +168,10 @@ TEST(weft_tune, refuses_a_wrong_command_line_in_one_line) {
                                                 {"--min-runs", "5", "--max-runs", "3", "true"},
                                                 {"--gomaxprocs", "node0", "true"},
                                                 {"--budget", "many", "true"},
+                                                {"--live", "1"},
+                                                {"--live", "0", "--metric", "x"},
+                                                {"--live", "1", "--metric", "x", "true"},
+                                                {"--live", "1", "--metric", "x", "--gomaxprocs", "2"},
                                                 {"--no-such-option", "true"}}) {
     const child_result r = tune(wrong);
     EXPECT_TRUE(r.exited(2)) << r;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The floor of a server: one thread, one epoll instance, edge triggered, and nothing else. Also the client for peers
-// that are not written in C++: raw_epoll client PORT OPS, raw_epoll datagrams PORT OPS.
+// that are not written in C++: raw_epoll client PORT OPS, raw_epoll wrk PORT SECONDS, raw_epoll datagrams PORT OPS.
 
 #include <fcntl.h>
 
@@ -76,6 +76,11 @@ int main(int argc, char** argv) {
   if (argc == 4 && std::string_view(argv[1]) == "client") {
     bench::pin_to_cpu(1);
     bench::run_echo_client(number(argv[2]), {.procs = 2, .ops = number(argv[3])});
+    return 0;
+  }
+  if (argc == 4 && std::string_view(argv[1]) == "wrk") {
+    bench::pin_to_cpu(1);
+    bench::run_wrk(number(argv[2]), {.procs = 2, .ops = number(argv[3])});
     return 0;
   }
   return bench::run_main(argc, argv, kWorks);

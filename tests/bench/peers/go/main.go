@@ -55,6 +55,7 @@ var works = []work{
 	{"sleep_beside_loops", 200, sleepBesideLoops},
 	{"idle_cpu", 3000, idleCPU},
 	{"tcp_echo_64", 300_000, tcpEcho64},
+	{"http_hello_64", 3, httpHello64},
 	{"datagram_beside_loops", 200, datagramBesideLoops},
 	{"ring_10", 2_000_000, ring(10)},
 	{"ring_1000", 2_000_000, ring(1000)},

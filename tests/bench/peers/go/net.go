@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,17 +44,12 @@ func pinAll() {
 	}
 }
 
-// tcpEcho64: one P on a CPU of its own; the client is the one of the C++ programs, see echo_client.h.
-func tcpEcho64(o options) {
-	client := exec.Command(filepath.Join(filepath.Dir(os.Args[0]), "raw_epoll"))
+// startClient starts one of the C++ programs, see echo_client.h. Afterwards this process has one P on a CPU of its own.
+func startClient(kind string, listener net.Listener, o options) *exec.Cmd {
+	client := exec.Command(filepath.Join(filepath.Dir(os.Args[0]), "raw_epoll"), kind,
+		strconv.Itoa(listener.Addr().(*net.TCPAddr).Port), strconv.Itoa(o.ops))
 	client.Stdout, client.Stderr = os.Stdout, os.Stderr
 	runtime.GOMAXPROCS(1)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	client.Args = []string{"raw_epoll", "client", strconv.Itoa(port), strconv.Itoa(o.ops)}
 	if err := client.Start(); err != nil {
 		panic(err)
 	}
@@ -60,6 +57,32 @@ func tcpEcho64(o options) {
 	pinThread()
 	pinAll()
 	runtime.UnlockOSThread()
+	return client
+}
+
+func listenOnLoopback() net.Listener {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	return listener
+}
+
+// httpHello64: net/http, as it comes.
+func httpHello64(o options) {
+	listener := listenOnLoopback()
+	client := startClient("wrk", listener, o)
+	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "Hello, World!\n")
+	}))
+	if err := client.Wait(); err != nil {
+		panic(err)
+	}
+}
+
+func tcpEcho64(o options) {
+	listener := listenOnLoopback()
+	client := startClient("client", listener, o)
 	var serving sync.WaitGroup
 	for i := 0; i < 64; i++ {
 		conn, err := listener.Accept()

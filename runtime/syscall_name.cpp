@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table is made by the Makefile, from the kernel's headers of this architecture.
-#include "tools/syscall_name.h"
+#include "runtime/syscall_name.h"
 
 #include <algorithm>
 #include <iterator>
 
-namespace weft::tools {
+namespace weft::rt {
 namespace {
 
 struct named {
@@ -14,7 +14,7 @@ struct named {
 };
 
 constexpr named kNames[] = {
-#include "tools/syscall_names.inc"
+#include "runtime/syscall_names.inc"
 };
 
 }  // namespace
@@ -26,4 +26,4 @@ std::string syscall_name(int number) {
   return found == std::end(kNames) ? "system call " + std::to_string(number) : found->name;
 }
 
-}  // namespace weft::tools
+}  // namespace weft::rt
