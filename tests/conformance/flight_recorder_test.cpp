@@ -60,8 +60,21 @@ TEST_F(flight_recorder, writes_what_happened_when_it_is_signalled) {
   EXPECT_EQ(r.err, "weft: WEFT_TRACE: the last 5 s are in " + path_ + "\n");
 }
 
+// Goroutines that are woken up, by one that goes on meanwhile: on a quiet machine a timer's wake-up is no microsecond.
+void wake_some_late() {
+  const auto signal = make_chan<int>();
+  wait_group all;
+  for (int i = 0; i < 32; ++i) all.go([signal] { signal.recv(); });
+  yield();  // all but those that another P has not begun are waiting now
+  signal.close();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+  while (std::chrono::steady_clock::now() < until) {
+  }
+  all.wait();
+}
+
 TEST_F(flight_recorder, writes_when_a_p99_is_too_high) {
-  const child_result r = fly(",seconds=2,p99=wakeup_to_run:1us", [] {});
+  const child_result r = fly(",seconds=2,p99=wakeup_to_run:1us", wake_some_late);
   expect_recording(r);
   ASSERT_GE(lines_of(r.err).size(), 1u) << r;
   EXPECT_TRUE(r.err.starts_with("weft: WEFT_TRACE: p99 of wakeup_to_run ")) << r;
