@@ -47,7 +47,8 @@ PEER_SRC    := $(wildcard tests/bench/peers/*.cpp)
 SIM_SRC     := $(wildcard tests/sim/*.cpp)
 # What reads the kernel, or depends on what it tells.
 VM_TESTS    := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test \
-  conformance/blocking_kinds_test conformance/fault_test conformance/fork_test conformance/nodes_test
+  conformance/blocking_kinds_test conformance/fault_test conformance/fork_test conformance/net_nodes_test \
+  conformance/nodes_test
 KERNELS     := 5.10 6.1 6.12 7.2
 SHAPES      := 1n 2n
 # The one machine of `make test`: what the machine itself may lack or must not do. A minute where it is emulated.

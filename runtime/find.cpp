@@ -195,7 +195,7 @@ g* look_everywhere(m* mp, search& s) {
     for (int pass = 0; pass < kStealPasses && !alone; ++pass)
       if (g* gp = steal_pass(pp, map, pass == kStealPasses - 1)) return gp;
     if (g* gp = globrunqget(pp, *pp->home, INT32_MAX)) return gp;
-    if (g* gp = netpoll.active() ? netpoll.work(pp) : nullptr) return gp;
+    if (g* gp = netpoll.active() ? netpoll.work(pp, poll_reach::machine) : nullptr) return gp;
     if (g* gp = due_timers_work(pp)) return gp;
     if (!one_node)
       if (g* gp = fetch_far_work(pp, map, s.far)) return gp;
@@ -346,14 +346,14 @@ bool find_runnable(m* mp, g*& gp, bool& inherits) {
       look_by(pp, pp->timers.first_when());
     }
     if (sched.debug.chaos) shuffle(pp);
-    if (netpoll.active() && poll_first(pp, allowance_used, used_up) && (gp = netpoll.work(pp))) {
+    if (netpoll.active() && poll_first(pp, allowance_used, used_up) && (gp = netpoll.work(pp, poll_reach::node))) {
       stop_spinning(mp);
       return true;
     }
     // After a slice it is the queue's turn.
     const bool fair = !used_up && (allowance_used || pp->schedtick.load(std::memory_order_relaxed) % kFairTicks == 0);
     gp = local_work(mp, fair, inherits);
-    if (!gp && netpoll.active()) gp = netpoll.work(pp);
+    if (!gp && netpoll.active()) gp = netpoll.work(pp, poll_reach::node);
     if (!gp && may_spin(mp)) gp = spin(mp);
     if (gp) {
       stop_spinning(mp);

@@ -205,9 +205,12 @@ bool recycle(poll_desc& d) WEFT_REQUIRES(d.lock) {
   return true;
 }
 
+int share_in(std::uint64_t place) { return static_cast<int>(place & UINT32_MAX); }
+
 // Outside of the runtime: close(2) may block.
 void close_file(poll_desc& d, int fd) {
-  if (d.registered.exchange(0, std::memory_order_relaxed) == netpoll.generation()) netpoll.remove(fd);
+  const std::uint64_t place = d.place.exchange(0, std::memory_order_relaxed);
+  if (d.registered.exchange(0, std::memory_order_relaxed) == netpoll.generation()) netpoll.remove(fd, share_in(place));
   blocking([fd] { return ::close(fd); });
   const entry who(kNoPark);
   bool done;
@@ -242,13 +245,25 @@ void close_and_perhaps_drop(poll_desc* d, bool drop) {
   if (done) put_desc(d);
 }
 
+// The two directions may be registered at once, by goroutines of two nodes: where is decided by the first.
+int agree_on_share(poll_desc& d, std::uint32_t generation, int wanted) {
+  std::uint64_t agreed = d.place.load(std::memory_order_relaxed);
+  const std::uint64_t mine = std::uint64_t{generation} << 32 | static_cast<std::uint32_t>(wanted);
+  while (agreed >> 32 != generation)
+    if (d.place.compare_exchange_weak(agreed, mine, std::memory_order_relaxed)) return wanted;
+  return share_in(agreed);
+}
+
 // By a user. 0, or why it cannot be waited for.
-int register_once(poll_desc& d, int fd, std::uint64_t tag) {
+int register_once(poll_desc& d, int fd, std::uint64_t tag, int node) {
+  if (const std::uint32_t done = d.registered.load(std::memory_order_relaxed);
+      done != 0 && done == netpoll.generation())
+    return 0;
+  if (const int why = netpoll.open()) return why;
   const std::uint32_t now = netpoll.generation();
-  if (now != 0 && d.registered.load(std::memory_order_relaxed) == now) return 0;
-  const int why = netpoll.add(fd, tag, kEdges);
+  const int why = netpoll.add(fd, tag, kEdges, agree_on_share(d, now, netpoll.share_of(node)));
   if (why != 0 && why != EEXIST) return why;  // the other direction was faster
-  d.registered.store(netpoll.generation(), std::memory_order_relaxed);
+  d.registered.store(now, std::memory_order_relaxed);
   return 0;
 }
 
@@ -470,7 +485,7 @@ bool poll_operation::try_again() {
 bool poll_operation::wait() {
   entry who;
   if (who.mp)
-    if (const int why = register_once(*d_, fd_, tag_)) return fail(why);
+    if (const int why = register_once(*d_, fd_, tag_, who.gp->home)) return fail(why);
   const std::int64_t until = std::exchange(pause_, kNever);
   int why = kAgain;
   while (why == kAgain) {

@@ -59,6 +59,7 @@ struct poll_desc {
   bool may_drain WEFT_GUARDED_BY(lock) = false;  // less than asked for means that no more is there
   std::array<side, 2> sides WEFT_GUARDED_BY(lock);
   std::atomic<std::uint32_t> registered{0};  // in the poller of this generation; only users touch it
+  std::atomic<std::uint64_t> place{0};       // where: the generation, and below it the share
   deadline_timer timer;
   poll_desc* next_free = nullptr;  // guarded by the pool's lock
 };

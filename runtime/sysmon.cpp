@@ -68,8 +68,7 @@ struct monitor {
   std::vector<p_watch> watches = std::vector<p_watch>(kMaxPs);
   std::int64_t delay = 0, next_trace = 0, next_tidy = 0;
   int idle_rounds = 0;
-  bool computing = false;  // some goroutine has run since the last round
-  std::uint32_t poll_looks = 0;
+  bool computing = false;               // some goroutine has run since the last round
   bool poller_alone = false;            // nobody has looked there since the last round
   std::int64_t poll_delay = kMaxDelay;  // until the next look at whether somebody has
   int next_victim = 0;
@@ -284,9 +283,7 @@ std::int64_t nap_end(const monitor& mon) {
 
 // Who has served a file in this way is soon looked at again: perhaps it computes on. If others look, ever more rarely.
 void watch_poller(monitor& mon) {
-  const std::uint32_t looks = netpoll.looks();
-  mon.poller_alone = netpoll.active() && !netpoll.watched() && looks == mon.poll_looks;
-  mon.poll_looks = looks;
+  mon.poller_alone = netpoll.find_neglected();
   if (!mon.poller_alone) mon.poll_delay = std::min(mon.poll_delay * 2, kMaxDelay);
 }
 
@@ -297,7 +294,7 @@ bool nap_in_poller(monitor& mon, std::int64_t end) {
   netpoll.nap(end);
   const bool told = sched.sysmon_note.end_elsewhere() != note::kNothing;
   harvest files;
-  netpoll.look(files);
+  netpoll.look_at_neglected(files);
   netpoll.put_ready(files);
   if (files.n != 0) mon.poll_delay = kFirstPollLook;
   return told;

@@ -208,6 +208,7 @@ def sides(build_dir):
         Side("Boost.Fiber shared_work", [peers / "boost_fiber_shared_work"], boost, min_procs=2, heavy=heavy),
         Side("Boost.Context", [peers / "boost_context"], boost, max_procs=1),
         Side("pthreads", [peers / "pthreads"], "make bench"),
+        Side("Boost.Asio", [peers / "boost_asio"], boost, min_procs=2),
         Side("raw epoll", [peers / "raw_epoll"], "make bench", min_procs=2),
     ]
 

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "runtime/gomaxprocs.h"
+#include "tests/described_machine.h"
 #include "tests/fixture.h"
 #include "tests/unit/topologies.h"
 
@@ -32,15 +33,6 @@ namespace {
 using namespace weft;
 using namespace weft::test;
 namespace shapes = numa::shapes;
-
-// A machine of that description, from the next run() to the end of the scope.
-class described_machine {
- public:
-  explicit described_machine(const numa::topology& machine) { rt::pretend_machine(&machine); }
-  ~described_machine() { rt::pretend_machine(nullptr); }
-  described_machine(const described_machine&) = delete;
-  described_machine& operator=(const described_machine&) = delete;
-};
 
 template <class F>
 void run_on(const numa::topology& machine, F body, const char* ps = nullptr) {
