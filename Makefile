@@ -264,6 +264,9 @@ $(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDES)
 
 $(TOOL_OBJ): EXTRA = -DWEFT_VERSION='"$(VERSION)"'
 $(GTEST_SRC:%.cpp=$(B)/%.o): EXTRA = $(TEST_$(CONFIG))
+# It looks at pictures with what draws them.
+$(B)/tests/unit/heat_map_test.o: EXTRA += $(if $(HAVE_GD),,-DNO_GD)
+$(B)/tests/unit/heat_map_test.o: $(B)/parts
 
 # No kernel headers and no kernel's types are needed: the programs fit themselves to the kernel that loads them.
 $(SKELETON): $(B)/%.skel.h: %.bpf.c $(wildcard bpf/*.h) $(B)/flags
