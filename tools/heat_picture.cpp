@@ -135,8 +135,10 @@ std::string time_label(double unix_time, double step) {
 void draw_times(canvas& to, double begin, double seconds) {
   const double step = round_step(seconds, kPlot.width / kTimeGap);
   const auto offset = static_cast<double>(fmt::localtime(static_cast<std::time_t>(begin)).tm_gmtoff);
-  for (double n = std::ceil((begin + offset) / step); n * step - offset <= begin + seconds; ++n) {
-    const double at = n * step - offset;
+  const auto first = static_cast<std::int64_t>(std::ceil((begin + offset) / step));
+  const auto last = static_cast<std::int64_t>(std::floor((begin + offset + seconds) / step));
+  for (std::int64_t n = first; n <= last; ++n) {
+    const double at = static_cast<double>(n) * step - offset;
     const int x = kPlot.left + static_cast<int>(std::lround((at - begin) / seconds * kPlot.width));
     to.fill(x, kPlot.top, x + 1, bottom_of(kPlot), kGrid);
     to.fill(x, bottom_of(kPlot), x + 1, bottom_of(kPlot) + kTick, kFrame);
@@ -203,11 +205,13 @@ void draw_scale(canvas& to, const heat_map::range& counts, double interval) {
   if (counts.most <= counts.least) return;
   label(counts.least, bottom - 1);
   const bool all_labels = counts.most / counts.least < kLabelAllBelow;
-  for (double decade = std::pow(10, std::floor(std::log10(counts.least))); decade < counts.most; decade *= 10)
+  const auto decade_of = [](double count) { return static_cast<int>(std::floor(std::log10(count))); };
+  for (int decade = decade_of(counts.least); decade <= decade_of(counts.most); ++decade)
     for (const int n : {1, 2, 5}) {
-      const int row = bottom - 1 - static_cast<int>(std::lround(share_of(n * decade, counts) * (kScale.height - 1)));
+      const double count = n * std::pow(10.0, decade);
+      const int row = bottom - 1 - static_cast<int>(std::lround(share_of(count, counts) * (kScale.height - 1)));
       const bool free = row > kScale.top + kLineGap && row < bottom - 1 - kLineGap;
-      if (free && (n == 1 || all_labels)) label(n * decade, row);
+      if (free && (n == 1 || all_labels)) label(count, row);
     }
 }
 
