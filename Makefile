@@ -33,12 +33,13 @@ BPFTOOL     ?= $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v bpftoo
 BPF_HEADERS := $(wildcard $(addsuffix /include/bpf/bpf_core_read.h,/usr /usr/local))
 HAVE_BPF    := $(if $(and $(BPF_ARCH),$(BPF_CLANG),$(BPFTOOL),$(BPF_HEADERS)),yes)
 HAVE_URING  := $(wildcard $(addsuffix /include/liburing.h,/usr /usr/local))
+HAVE_GD     := $(wildcard $(addsuffix /include/gd.h,/usr /usr/local))
 BPF_PROGRAM := $(if $(HAVE_BPF),$(wildcard bpf/*.bpf.c))
 NO_BPF_SRC  := bpf/absent.cpp bpf/capabilities.cpp bpf/pmu.cpp bpf/slot.cpp
 
 LIB_SRC     := $(filter-out runtime/$(if $(HAVE_URING),no_,)file_ring.cpp,$(wildcard runtime/*.cpp numa/*.cpp)) \
   $(if $(HAVE_BPF),$(filter-out bpf/absent.cpp,$(wildcard bpf/*.cpp)),$(NO_BPF_SRC))
-TOOL_SRC    := $(wildcard tools/*.cpp)
+TOOL_SRC    := $(filter-out tools/$(if $(HAVE_GD),no_,)heat_picture.cpp,$(wildcard tools/*.cpp))
 GTEST_SRC   := $(wildcard tests/unit/*.cpp tests/conformance/*.cpp tests/stress/*.cpp)
 MODEL_SRC   := $(wildcard tests/model/*.cpp)
 EXAMPLE_SRC := $(wildcard tests/examples/*.cpp)
@@ -78,7 +79,7 @@ ci_machine  = $(call in_machines,$(CI_KERNEL),$(CI_SHAPE)) --if-possible --filte
 
 RUN_DEPS   := g++ libboost-context-dev libnuma-dev libssl-dev libunwind-dev libdw-dev libcli11-dev libfmt-dev \
   nlohmann-json3-dev libncurses-dev libcurl4-openssl-dev libhttp-parser-dev valgrind clang? bpftool? libbpf-dev? \
-  liburing-dev?
+  liburing-dev? libgd-dev?
 TEST_DEPS  := $(RUN_DEPS) pkg-config libgtest-dev libgmock-dev relacy-dev python3 prometheus?
 BENCH_DEPS := $(RUN_DEPS) libboost-fiber-dev golang-go wrk python3 python3-matplotlib
 SIM_DEPS   := $(RUN_DEPS) python3 python3-matplotlib
@@ -205,7 +206,7 @@ CXX_ALL      = $(CXX) $(STD) $(WARNINGS) $(OPT) $(CODEGEN) $(CPPFLAGS_ALL)
 # throws the program's exceptions.
 GCC_S     := -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state
 LIB_LIBS  := $(GCC_S) -lnuma $(if $(HAVE_BPF),-lbpf) $(if $(HAVE_URING),-luring) -lunwind -ldw -lhttp_parser -lpthread
-TOOL_LIBS := -lfmt -lcrypto -lcurl -lncurses++w -lncursesw -ltinfo
+TOOL_LIBS := -lfmt -lcrypto -lcurl -lncurses++w -lncursesw -ltinfo $(if $(HAVE_GD),-lgd)
 TEST_LIBS := -lgtest_main -lgmock -lgtest $(LIB_LIBS) -Wl,--as-needed $(TOOL_LIBS)
 PEER_LIBS := -lboost_fiber -lboost_context -lpthread
 
@@ -264,6 +265,9 @@ $(OBJECTS): $(B)/%.o: %.cpp $(B)/flags | $(INCLUDES)
 
 $(TOOL_OBJ): EXTRA = -DWEFT_VERSION='"$(VERSION)"'
 $(GTEST_SRC:%.cpp=$(B)/%.o): EXTRA = $(TEST_$(CONFIG))
+# It looks at pictures with what draws them.
+$(B)/tests/unit/heat_map_test.o: EXTRA += $(if $(HAVE_GD),,-DNO_GD)
+$(B)/tests/unit/heat_map_test.o: $(B)/parts
 
 # No kernel headers and no kernel's types are needed: the programs fit themselves to the kernel that loads them.
 $(SKELETON): $(B)/%.skel.h: %.bpf.c $(wildcard bpf/*.h) $(B)/flags

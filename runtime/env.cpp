@@ -75,17 +75,12 @@ bool is_address(std::string_view text) {
 }
 
 void read_metrics(settings& wanted) {
-  constexpr std::string_view kScheme = "file:";
   const char* const value = variable("WEFT_METRICS");
   if (!value) return;
-  const std::string_view text = value;
-  const std::string_view path = text.starts_with(kScheme) ? text.substr(kScheme.size()) : "";
-  if (path.starts_with('/') && !path.ends_with('/'))
-    wanted.metrics_file = path;
-  else if (!text.starts_with(kScheme) && is_address(text))
-    wanted.metrics_address = text;
-  else
-    malformed("WEFT_METRICS", text, "HOST:PORT, or file:/PATH.prom");
+  const std::optional<metrics_wish> wish = parse_metrics(value);
+  if (!wish) malformed("WEFT_METRICS", value, kMetricsForm);
+  wanted.metrics_file = wish->file;
+  wanted.metrics_address = wish->address;
 }
 
 // "5ms" in nanoseconds; 0 if malformed.
@@ -189,6 +184,14 @@ std::size_t parse_stack_size(const std::string& text) {
     return 0;
   if (size > kMaxStackSize / unit || size * unit < kMinStackSize) return 0;
   return (size * unit + 4095) & ~std::size_t{4095};
+}
+
+std::optional<metrics_wish> parse_metrics(std::string_view text) {
+  constexpr std::string_view kScheme = "file:";
+  const std::string_view path = text.starts_with(kScheme) ? text.substr(kScheme.size()) : "";
+  if (path.starts_with('/') && !path.ends_with('/')) return metrics_wish{.file = std::string(path), .address = {}};
+  if (text.starts_with(kScheme) || !is_address(text)) return std::nullopt;
+  return metrics_wish{.file = {}, .address = std::string(text)};
 }
 
 settings read_settings(const run_options& options) {

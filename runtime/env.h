@@ -3,7 +3,9 @@
 // variable, the value and the form it must have, and exit status 2.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "numa/wish.h"
 #include "runtime/flight_recorder.h"
@@ -33,5 +35,15 @@ settings read_settings(const run_options& options);
 
 /// "64k", "1M", "65536": bytes; 0 if malformed or out of the limits of stack.h.
 std::size_t parse_stack_size(const std::string& text);
+
+/// Where metrics are to go: one of the two.
+struct metrics_wish {
+  std::string file, address;
+};
+
+inline constexpr const char* kMetricsForm = "HOST:PORT, or file:/PATH.prom";
+
+/// What WEFT_METRICS says; nothing: malformed (see kMetricsForm).
+std::optional<metrics_wish> parse_metrics(std::string_view text);
 
 }  // namespace weft::rt

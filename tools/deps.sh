@@ -60,6 +60,7 @@ present() {
     libbpf-dev) header bpf/bpf_core_read.h && library libbpf.so ;;
     libcurl4-openssl-dev) header curl/curl.h && library libcurl.so ;;
     liburing-dev) header liburing.h && library liburing.so ;;
+    libgd-dev) header gd.h && library libgd.so ;;
     libncurses-dev) header cursesw.h && library libncurses++w.a ;;
     valgrind) header valgrind/valgrind.h ;;
     qemu-system-x86) program qemu-system-x86_64 ;;

@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "tools/heat_record.h"
 #include "tools/hist_draw.h"
 #include "tools/observe.h"
 #include "tools/stats.h"
@@ -37,14 +38,20 @@ interrupted or COUNT times. Without a metric, all of them:
   {"time": UNIX_SECONDS, "interval": SECONDS or null, "histograms": {NAME: {"count", "sum", "p50", "p90", "p99",
    "p999", "max" (all in seconds), "buckets": [{"lower", "upper", "count"}, ...]}}}
 
+--png draws a heat map instead, with METRIC and INTERVAL: durations over time, darker where there are more of
+them, with lines for p50 and p99. The picture is written in the end: after COUNT intervals, at Ctrl-C, or when
+the process has ended.
+
 Exit status:
   0  well
-  1  the process is not there, is another user's, does not run weft, has ended or does not answer
+  1  the process is not there, is another user's, does not run weft, has ended or does not answer; or FILE
+     exists or cannot be written
   2  the command line is wrong
 
 Examples:
   weft hist -p 1234                      all histograms since run() began
   weft hist -p 1234 runq_wait 1 10 -T    run queue wait, each second, ten times, with the time of day
+  weft hist -p 1234 runq_wait 0.5 --png wait.png  a heat map of all until Ctrl-C, two columns a second
   weft hist -p 1234 handoff --json | jq .histograms.handoff.p99)";
 
 struct request {
@@ -53,6 +60,8 @@ struct request {
   double interval = 0;
   std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
   bool timestamps = false, milliseconds = false, json = false;
+  std::string picture;  // empty: text
+  bool force = false;
 };
 
 // [METRIC] [INTERVAL [COUNT]]: a metric's name does not begin with a digit.
@@ -71,8 +80,7 @@ bool read_words(const std::vector<std::string>& words, request& wanted) {
 std::map<std::string, metrics::histogram> chosen(const metrics::snapshot& all, const request& wanted) {
   if (wanted.metric.empty()) return all.histograms;
   const auto found = all.histograms.find(wanted.metric);
-  if (found == all.histograms.end())
-    throw error(fmt::format("process {} has no histogram '{}' (--help lists them)", wanted.pid, wanted.metric));
+  if (found == all.histograms.end()) throw error(no_histogram(wanted.pid, wanted.metric));
   return {*found};
 }
 
@@ -103,6 +111,10 @@ int watch(attachment& to, const request& wanted, const draw_style& style) {
   return kStatusOk;
 }
 
+heat_request heat_request_of(const request& wanted) {
+  return {wanted.pid, wanted.metric, wanted.interval, wanted.count, wanted.picture, wanted.force};
+}
+
 }  // namespace
 
 int hist_command(int argc, char** argv) {
@@ -116,6 +128,10 @@ int hist_command(int argc, char** argv) {
   app.add_flag("-T,--timestamp", wanted.timestamps, "Begin each report with the time of day");
   app.add_flag("-m,--milliseconds", wanted.milliseconds, "Powers of two of milliseconds, not of nanoseconds");
   app.add_flag("--json", wanted.json, "A line of JSON for each report");
+  auto* const picture = app.add_option("--png", wanted.picture, "Draw a heat map over time into a new file")
+                            ->type_name("FILE")
+                            ->excludes("--timestamp", "--milliseconds", "--json");
+  app.add_flag("--force", wanted.force, "Replace FILE if it exists")->needs(picture);
   app.footer(kFooter);
   try {
     app.parse(argc, argv);
@@ -123,6 +139,11 @@ int hist_command(int argc, char** argv) {
     return e.get_exit_code() == 0 ? print_information(kName, app, e) : usage_error(kName, e.what());
   }
   if (!read_words(words, wanted)) return usage_error(kName, "expected [METRIC] [INTERVAL [COUNT]]");
+  if (*picture) {
+    if (wanted.metric.empty() || wanted.interval == 0)
+      return usage_error(kName, "--png draws over time: expected METRIC INTERVAL [COUNT]");
+    return reporting(kName, [&] { return record_heat_map(kName, heat_request_of(wanted)); });
+  }
   const draw_style style{locale_is_utf8(), colour_wanted(STDOUT_FILENO), wanted.milliseconds};
   return reporting(kName, [&] {
     attachment to(wanted.pid);

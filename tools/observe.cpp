@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <fstream>
 #include <thread>
 
 #include <fmt/format.h>
@@ -62,6 +63,17 @@ nlohmann::ordered_json json_of(const metrics::histogram& values) {
 
 void add_pid_option(CLI::App& app, int& pid) {
   app.add_option("-p,--pid", pid, "The process to look at")->required()->type_name("PID")->check(CLI::PositiveNumber);
+}
+
+std::string program_of(int pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+std::string no_histogram(int pid, const std::string& name) {
+  return fmt::format("process {} has no histogram '{}' (--help lists them)", pid, name);
 }
 
 int reporting(std::string_view command, const std::function<int()>& work) {

@@ -25,6 +25,12 @@ nlohmann::ordered_json json_of(const metrics::histogram& values);
 /// The option that all of them have.
 void add_pid_option(CLI::App& app, int& pid);
 
+/// The name of the program that a process runs.
+std::string program_of(int pid);
+
+/// What is said of a histogram that a process does not have.
+std::string no_histogram(int pid, const std::string& name);
+
 /// Runs work(); what it throws is one line on standard error, and the exit status.
 int reporting(std::string_view command, const std::function<int()>& work);
 

@@ -2,7 +2,6 @@
 #include "tools/top_command.h"
 
 #include <chrono>
-#include <fstream>
 #include <string>
 
 #include <fmt/format.h>
@@ -48,16 +47,9 @@ struct request {
   bool once = false, json = false;
 };
 
-std::string name_of(int pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
-  std::string name;
-  std::getline(file, name);
-  return name;
-}
-
 class observer {
  public:
-  explicit observer(int pid) : process_(pid), program_(name_of(pid)) { look(); }
+  explicit observer(int pid) : process_(pid), program_(program_of(pid)) { look(); }
 
   const observation& look() {
     const steady_clock::time_point now = steady_clock::now();

@@ -9,6 +9,9 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -19,6 +22,7 @@
 #include "tests/child.h"
 #include "tests/command.h"
 #include "tests/victim.h"
+#include "tools/heat_picture.h"
 
 namespace {
 
@@ -214,6 +218,153 @@ TEST(weft_top, ends_with_the_process) {
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
   });
   EXPECT_TRUE(r.exited(0)) << r;
+}
+
+class hist_png : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!tools::can_draw()) GTEST_SKIP() << "built without libgd";
+  }
+
+  std::string content() const {
+    std::ifstream in(file_, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  // A PNG from its first chunk to its last.
+  testing::AssertionResult is_whole() const {
+    const std::string all = content();
+    if (all.starts_with("\x89PNG\r\n\x1a\n") && all.find("IEND") == all.size() - 8) return testing::AssertionSuccess();
+    return testing::AssertionFailure() << all.size() << " bytes that are no PNG";
+  }
+  std::vector<std::string> command(const victim& v, std::vector<std::string> words) const {
+    words.insert(words.begin(), {weft_command(), "hist", "-p", std::to_string(v.pid()), "runq_wait"});
+    words.insert(words.end(), {"--png", file_});
+    return words;
+  }
+  child_result run(const victim& v, const std::vector<std::string>& words) const {
+    return in_child([&] { exec(command(v, words)); });
+  }
+  void wait_for_file() const {
+    while (!std::filesystem::exists(file_)) weft::test::nap();
+  }
+
+  const weft::test::folder folder_;
+  std::string file_ = folder_.file("map.png");
+};
+
+TEST_F(hist_png, draws_so_many_intervals) {
+  hold_out(two_ps(), [&](const victim& v) {
+    const child_result r = run(v, {"0.1", "3"});
+    EXPECT_TRUE(r.exited(0)) << r;
+    EXPECT_EQ(r.out, "");
+    EXPECT_EQ(r.err, "");
+    EXPECT_TRUE(is_whole());
+  });
+}
+
+TEST_F(hist_png, replaces_a_file_only_if_told_to) {
+  std::ofstream(file_) << "dear";
+  hold_out(two_ps(), [&](const victim& v) {
+    const child_result refused = run(v, {"0.1", "1"});
+    EXPECT_TRUE(refused.exited(1)) << refused;
+    EXPECT_EQ(refused.err, "weft hist: " + file_ + ": exists (--force replaces it)\n");
+    EXPECT_EQ(content(), "dear");
+    const child_result forced = run(v, {"0.1", "1", "--force"});
+    EXPECT_TRUE(forced.exited(0)) << forced;
+    EXPECT_TRUE(is_whole());
+  });
+}
+
+TEST_F(hist_png, says_at_once_that_there_can_be_no_file) {
+  hold_out(two_ps(), [&](const victim& v) {
+    file_ = folder_.file("none/map.png");
+    const child_result nowhere = run(v, {"1000"});
+    EXPECT_TRUE(nowhere.exited(1)) << nowhere;
+    EXPECT_EQ(nowhere.err, "weft hist: " + file_ + ": No such file or directory\n");
+    file_ = folder_.file("");
+    EXPECT_TRUE(run(v, {"1000", "--force"}).exited(1));
+    file_ = "/dev/null";
+    const child_result device = run(v, {"1000", "--force"});
+    EXPECT_TRUE(device.exited(1)) << device;
+    EXPECT_EQ(device.err, "weft hist: /dev/null: exists and is no regular file\n");
+    EXPECT_TRUE(std::filesystem::is_character_file(file_));
+  });
+}
+
+TEST_F(hist_png, has_what_came_until_it_is_interrupted) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    hold_out(two_ps(), [&](const victim& v) {
+      const child_result r = in_child([&] {
+        const pid_t recorder = fork();
+        if (recorder == 0) exec(command(v, {"1000"}));
+        wait_for_file();
+        kill(recorder, signal);
+        int status = 0;
+        waitpid(recorder, &status, 0);
+        EXPECT_EQ(status, 0);
+      });
+      EXPECT_TRUE(r.exited(0)) << r;
+      EXPECT_EQ(r.err, "");
+      EXPECT_TRUE(is_whole());
+    });
+    std::filesystem::remove(file_);
+  }
+}
+
+TEST_F(hist_png, has_what_came_until_the_process_ended) {
+  const child_result r = in_child([&] {
+    const victim v(two_ps());
+    EXPECT_TRUE(v.goes_on());
+    on_terminal t(200, 40, command(v, {"0.05"}));
+    EXPECT_TRUE(t.shows("2 intervals, ")) << t.shown;
+    kill(v.pid(), SIGKILL);
+    v.rest();
+    EXPECT_TRUE(t.shows(" has ended; " + file_ + " shows what was seen until then")) << t.shown;
+    EXPECT_EQ(t.end(), 0) << t.shown;
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_TRUE(is_whole());
+}
+
+TEST_F(hist_png, leaves_no_file_if_nothing_was_seen) {
+  const child_result r = in_child([&] {
+    const victim v(two_ps());
+    EXPECT_TRUE(v.goes_on());
+    const pid_t recorder = fork();
+    if (recorder == 0) exec(command(v, {"1000"}));
+    wait_for_file();
+    kill(v.pid(), SIGKILL);
+    v.rest();
+    kill(recorder, SIGINT);
+    int status = 0;
+    waitpid(recorder, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status;
+  });
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_TRUE(r.err.starts_with("weft hist: process ")) << r;
+  EXPECT_FALSE(std::filesystem::exists(file_));
+  const child_result gone = run_weft({"hist", "-p", std::to_string(getpid()), "runq_wait", "1", "--png", file_});
+  EXPECT_TRUE(gone.exited(1)) << gone;
+  EXPECT_FALSE(std::filesystem::exists(file_));
+}
+
+TEST(weft_hist, draws_no_picture_without_a_metric_and_an_interval) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{}, {"runq_wait"}, {"1"}, {"1", "5"}}) {
+    std::vector<std::string> arguments{"hist", "-p", "1", "--png", "map.png"};
+    arguments.insert(arguments.end(), words.begin(), words.end());
+    const child_result r = run_weft(arguments);
+    EXPECT_TRUE(r.exited(2)) << r;
+    EXPECT_EQ(r.err, "weft hist: --png draws over time: expected METRIC INTERVAL [COUNT] (see 'weft hist --help')\n");
+  }
+  EXPECT_TRUE(run_weft({"hist", "-p", "1", "runq_wait", "1", "--png", "map.png", "--json"}).exited(2));
+  EXPECT_TRUE(run_weft({"hist", "-p", "1", "runq_wait", "1", "--force"}).exited(2));
+}
+
+TEST(weft_hist, says_that_it_was_built_without_what_draws) {
+  if (tools::can_draw()) GTEST_SKIP() << "built with libgd";
+  const child_result r = run_weft({"hist", "-p", "1", "runq_wait", "1", "--png", "map.png"});
+  EXPECT_TRUE(r.exited(1)) << r;
+  EXPECT_EQ(r.err, "weft hist: this build of weft has no libgd, with which --png draws\n");
 }
 
 TEST(weft_dump, prints_all_goroutines) {

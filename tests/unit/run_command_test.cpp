@@ -73,6 +73,58 @@ TEST(weft_run, refuses_a_wrong_command_line) {
   EXPECT_TRUE(weft_run({"--user", "-1", "true"}).exited(kUsage));
 }
 
+TEST(weft_run, says_in_the_environment_how_many_ps_and_where_metrics_go) {
+  const std::vector<std::string> print = {"--", "sh", "-c", "echo \"$GOMAXPROCS $WEFT_METRICS\""};
+  const auto prints = [&](std::vector<std::string> options) {
+    options.insert(options.end(), print.begin(), print.end());
+    const child_result r = in_child({{"GOMAXPROCS", "3"}, {"WEFT_METRICS", "[::1]:1"}}, [&] {
+      options.insert(options.begin(), "run");
+      exec_weft(options);
+    });
+    EXPECT_TRUE(r.exited(0)) << r;
+    return r.out;
+  };
+  EXPECT_EQ(prints({}), "3 [::1]:1\n");
+  EXPECT_EQ(prints({"--gomaxprocs", "8"}), "8 [::1]:1\n");
+  EXPECT_EQ(prints({"--gomaxprocs", "auto", "--metrics", "127.0.0.1:0"}), "auto 127.0.0.1:0\n");
+  EXPECT_EQ(prints({"--metrics=file:/a/b.prom", "--gomaxprocs=node0=6,node1=2"}), "node0=6,node1=2 file:/a/b.prom\n");
+}
+
+// What the program's own runtime refuses is refused in the same words, and before probes are loaded or users changed.
+TEST(weft_run, refuses_what_the_runtime_would) {
+  struct option {
+    const char *name, *variable;
+    std::vector<std::string> malformed;
+  };
+  const option options[] = {
+      {"--gomaxprocs",
+       "GOMAXPROCS",
+       {"0", "-1", "1025", "x", "8x", " 8", "node0", "node0=1,", "node0=1,node0=2", "Auto"}},
+      {"--metrics", "WEFT_METRICS", {"9464", "host:", "host:65536", "host:x", "file:", "file:x", "file:/a/", "/a"}}};
+  for (const option& each : options)
+    for (const std::string& value : each.malformed) {
+      const child_result theirs = in_child({{each.variable, value}}, [] {
+        weft::test::exec({weft_command(), "sum", "/etc/passwd"});
+      });
+      const child_result ours = weft_run({each.name, value, "true"});
+      const std::size_t form = theirs.err.find(": expected ");
+      EXPECT_TRUE(theirs.exited(kUsage)) << theirs;
+      EXPECT_TRUE(ours.exited(kUsage)) << ours;
+      ASSERT_NE(form, std::string::npos) << theirs;
+      EXPECT_EQ(ours.err, "weft run: " + std::string(each.name) + ": '" + value + "'" +
+                              theirs.err.substr(form, theirs.err.size() - form - 1) + " (see 'weft run --help')\n");
+    }
+  EXPECT_TRUE(weft_run({"--gomaxprocs", "", "true"}).exited(kUsage));
+  EXPECT_TRUE(weft_run({"--metrics", "", "true"}).exited(kUsage));
+  EXPECT_TRUE(weft_run({"--metrics"}).exited(kUsage));
+}
+
+TEST(weft_run, gives_a_program_on_weft_its_ps) {
+  const child_result r = weft_run({"--gomaxprocs", "3", "--", weft_command(), "sum", "--stats", "/etc/passwd"});
+  EXPECT_TRUE(r.exited(0)) << r;
+  EXPECT_NE(r.err.find("gomaxprocs 3\n"), std::string::npos) << r;
+}
+
 TEST(weft_run, has_help) {
   const child_result r = weft_run({"--help"});
   EXPECT_TRUE(r.exited(0)) << r;
