@@ -8,9 +8,11 @@
  * kernel was entered.
  *
  * on_switch copies at switch-out, while the thread's memory is at hand; at switch-in it tells how long that was. A
- * server may switch a million times a second, so each CPU copies one of `every` stacks, chosen at random, which counts
- * for all: after each BUDGET stacks in a period `every` doubles, and it is halved after a period that took less than
- * half of them. What a stack counts for is fixed when it is chosen, so that sums are unbiased.
+ * server may switch a million times a second, so of a thread's stacks one of `every` is copied, chosen at random, which
+ * counts for all: after each THREAD_BUDGET stacks in a period `every` doubles, and it is halved after a period that
+ * took less than half of them. The same once more for all threads of a CPU. What a stack counts for is fixed when it is
+ * chosen, so that sums are unbiased; and as the budgets are the threads', what one that seldom blocks does for long is
+ * not left to chance because others block often and shortly.
  *
  * already_off is an iterator, run once after on_switch was attached: it copies the stacks of threads that sleep already
  * and may do so for longer than anybody looks.
@@ -26,7 +28,9 @@
 #include "stack_sample.h"
 
 #define PERIOD_NS 100000000ull
-#define BUDGET 20u /* stacks a CPU and period before their number is halved: 200 a second and somewhat more, 2 % of it */
+#define THREAD_BUDGET 20u /* stacks in a period before their number is halved */
+#define CPU_BUDGET 100u   /* 4 microseconds each */
+#define MAX_EVERY (1u << 12)
 #define MAX_THREADS 16384
 
 /* Set by the loader: the kernel passes prev's state. */
@@ -61,14 +65,6 @@ struct {
   __type(value, struct weft_sample);
 } iterator_buffer SEC(".maps");
 
-/* Threads that are off their CPUs and whose stacks were copied, since when. */
-struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, MAX_THREADS);
-  __type(key, __u32);
-  __type(value, __u64);
-} off SEC(".maps");
-
 struct rate {
   __u64 period_began;
   __u32 every; /* 0: 1 */
@@ -80,7 +76,20 @@ struct {
   __uint(max_entries, 1);
   __type(key, __u32);
   __type(value, struct rate);
-} rates SEC(".maps");
+} cpus SEC(".maps");
+
+struct thread {
+  struct rate rate;
+  __u64 off_since; /* 0: it is on a CPU, or its stack was not copied */
+};
+
+/* By number. Of more than so many the others are not seen. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, MAX_THREADS);
+  __type(key, __u32);
+  __type(value, struct thread);
+} threads SEC(".maps");
 
 /* The process's number plus one; 0: it is none of ours. */
 static __always_inline __u32 target_of(struct task_struct* task) {
@@ -132,17 +141,17 @@ static __always_inline long copy_registers(struct task_struct* task, __u64* to) 
 #endif
 
 /* Page by page, up to the first that is not there: a stack may end anywhere. */
-#define COPY_STACK(sample, READ)                                                                       \
-  do {                                                                                                 \
+#define COPY_STACK(sample, READ)                                                                        \
+  do {                                                                                                  \
     __u64 from = (sample)->registers[STACK_POINTER], size = WEFT_SAMPLE_PAGE - from % WEFT_SAMPLE_PAGE; \
-    __u64 done = 0;                                                                                    \
-    for (int i = 0; i < WEFT_SAMPLE_PAGES; ++i) {                                                      \
-      if (done > WEFT_SAMPLE_STACK - WEFT_SAMPLE_PAGE || size > WEFT_SAMPLE_PAGE) break;               \
-      if (READ((sample)->stack + done, size, (void*)(from + done))) break;                             \
-      done += size;                                                                                    \
-      size = WEFT_SAMPLE_PAGE;                                                                         \
-    }                                                                                                  \
-    (sample)->stack_size = done;                                                                       \
+    __u64 done = 0;                                                                                     \
+    for (int i = 0; i < WEFT_SAMPLE_PAGES; ++i) {                                                       \
+      if (done > WEFT_SAMPLE_STACK - WEFT_SAMPLE_PAGE || size > WEFT_SAMPLE_PAGE) break;                \
+      if (READ((sample)->stack + done, size, (void*)(from + done))) break;                              \
+      done += size;                                                                                     \
+      size = WEFT_SAMPLE_PAGE;                                                                          \
+    }                                                                                                   \
+    (sample)->stack_size = done;                                                                        \
   } while (0)
 
 #define READ_OWN(to, size, from) bpf_probe_read_user(to, size, from)
@@ -203,69 +212,86 @@ static __always_inline __s32 reason_of(unsigned int state, long syscall) {
   return syscall < 0 ? WEFT_SAMPLE_PAGE_FAULT : (__s32)syscall;
 }
 
-/* What it counts for if this stack is to be copied, or 0. */
-static __always_inline __u32 chosen(__u64 now) {
-  __u32 zero = 0;
-  struct rate* rate = bpf_map_lookup_elem(&rates, &zero);
+/* What a stack counts for if it is to be copied, or 0. */
+static __always_inline __u32 chosen(struct rate* rate, __u32 budget, __u64 now) {
+  __u32 every = rate->every ? rate->every : 1;
 
-  if (!rate) return 0;
-  if (!rate->every) rate->every = 1;
   if (now - rate->period_began > PERIOD_NS) {
-    if (rate->taken < BUDGET / 2 && rate->every > 1) rate->every /= 2;
+    if (rate->taken < budget / 2 && every > 1) every /= 2;
     rate->taken = 0;
     rate->period_began = now;
   }
-  if (rate->every > 1 && bpf_get_prandom_u32() & (rate->every - 1)) return 0;
-  if (rate->taken >= BUDGET && rate->every < 1u << 20) {
-    __u32 counts_for = rate->every;
+  rate->every = every;
+  if (bpf_get_prandom_u32() & (every - 1)) return 0;
+  if (++rate->taken < budget || every >= MAX_EVERY) return every;
+  rate->taken = 0;
+  rate->every = 2 * every;
+  return every;
+}
 
-    rate->every *= 2;
-    rate->taken = 0;
-    return counts_for;
-  }
-  rate->taken++;
-  return rate->every;
+static __always_inline struct thread* thread_of(__u32 tid) {
+  struct thread fresh = {}, *found = bpf_map_lookup_elem(&threads, &tid);
+
+  if (found) return found;
+  bpf_map_update_elem(&threads, &tid, &fresh, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&threads, &tid);
 }
 
 static __always_inline void switch_out(struct task_struct* task, __u32 target, bool preempt, unsigned int state) {
   __u64 now = bpf_ktime_get_ns();
-  __u32 weight = chosen(now), tid = task->pid;
+  __u32 zero = 0, of_thread, of_cpu, tid = task->pid;
+  struct rate* cpu = bpf_map_lookup_elem(&cpus, &zero);
+  struct thread* thread = thread_of(tid);
   struct weft_sample* sample;
   long syscall;
 
-  if (!weight) return;
+  if (!cpu || !thread) return;
+  thread->off_since = 0;
+  of_thread = chosen(&thread->rate, THREAD_BUDGET, now);
+  if (!of_thread) return;
+  of_cpu = chosen(cpu, CPU_BUDGET, now);
+  if (!of_cpu) return;
   sample = begin_sample(&buffers, WEFT_SAMPLE_OFF_CPU, target, tid);
   if (!sample) return;
   sample->ns = now;
-  sample->weight = weight;
+  sample->weight = of_thread * of_cpu;
   syscall = copy_registers(task, sample->registers);
   sample->reason = !preempt && state & BLOCKING_STATES ? reason_of(state, syscall) : WEFT_SAMPLE_PREEMPTED;
   COPY_STACK(sample, READ_OWN);
-  if (hand_over(sample)) bpf_map_update_elem(&off, &tid, &now, 0);
+  if (hand_over(sample)) thread->off_since = now;
 }
 
 static __always_inline void switch_in(struct task_struct* task, __u32 target) {
   __u32 tid = task->pid;
-  __u64 *since = bpf_map_lookup_elem(&off, &tid), left;
+  struct thread* thread = bpf_map_lookup_elem(&threads, &tid);
   struct weft_sample* sample;
 
-  if (!since) return;
-  left = *since;
-  bpf_map_delete_elem(&off, &tid);
+  if (!thread || !thread->off_since) return;
   sample = begin_sample(&buffers, WEFT_SAMPLE_BACK, target, tid);
   if (!sample) return;
-  sample->ns -= left;
+  sample->ns -= thread->off_since;
+  thread->off_since = 0;
   hand_over(sample);
+}
+
+static __always_inline void forget(struct task_struct* task) {
+  __u32 tid = task->pid;
+
+  bpf_map_delete_elem(&threads, &tid);
 }
 
 SEC("tp_btf/sched_switch")
 int on_switch(__u64* ctx) {
   struct task_struct *prev = (void*)ctx[1], *next = (void*)ctx[2];
   unsigned int state = has_prev_state ? (unsigned int)ctx[3] : prev->__state;
-  __u32 from = prev->mm ? target_of(prev) : 0, to = next->mm ? target_of(next) : 0;
+  __u32 from = target_of(prev), to = target_of(next);
 
   if (to) switch_in(next, to);
-  if (from && !(state & TASK_DEAD)) switch_out(prev, from, ctx[0], state);
+  if (!from) return 0;
+  if (state & TASK_DEAD)
+    forget(prev);
+  else
+    switch_out(prev, from, ctx[0], state);
   return 0;
 }
 
@@ -289,22 +315,23 @@ int already_off(struct bpf_iter__task* ctx) {
   struct task_struct* task = ctx->task;
   struct weft_sample* sample;
   unsigned int state;
-  __u32 target, tid;
-  __u64 now;
+  struct thread* thread;
+  __u32 target;
 
   if (!task || !task->mm) return 0;
   target = target_of_another(task);
   state = task->__state;
   if (!target || !(state & BLOCKING_STATES)) return 0;
-  tid = task->pid;
-  sample = begin_sample(&iterator_buffer, WEFT_SAMPLE_OFF_CPU, target, tid);
+  thread = thread_of(task->pid);
+  if (!thread || thread->off_since) return 0;
+  sample = begin_sample(&iterator_buffer, WEFT_SAMPLE_OFF_CPU, target, task->pid);
   if (!sample) return 0;
-  now = sample->ns;
-  if (bpf_map_update_elem(&off, &tid, &now, BPF_NOEXIST)) return 0;
   sample->reason = reason_of(state, copy_registers(task, sample->registers));
   COPY_STACK(sample, READ_ANOTHERS);
-  /* Still there: it has slept all the time, and what was copied is its. */
-  if (!bpf_map_lookup_elem(&off, &tid) || !hand_over(sample)) bpf_map_delete_elem(&off, &tid);
+  /* If it sleeps still, it has done so all the time; if it wakes from here on, switch_in() sees what is written first.
+   */
+  thread->off_since = sample->ns;
+  if (!(task->__state & BLOCKING_STATES) || !hand_over(sample)) thread->off_since = 0;
   return 0;
 }
 

@@ -3,6 +3,8 @@
 
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -35,6 +37,8 @@ std::string_view file_name(std::string_view path) { return path.substr(path.rfin
 
 bool is_library_function(std::string_view name) { return name.starts_with("std::") || name.starts_with("__gnu_cxx::"); }
 
+bool is_signal_frame(std::string_view name) { return name == "__restore_rt" || name == "__kernel_rt_sigreturn"; }
+
 bool is_system_library(std::string_view path) {
   static constexpr auto kNames =
       std::to_array<std::string_view>({"libc.so", "libpthread.so", "ld-linux", "liburing.so", "[vdso"});
@@ -57,6 +61,7 @@ class process_stacks::session {
   walk unwind(const weft_sample& sample) {
     sample_ = &sample;
     found_ = {};
+    behind_signal_ = false;
     dwfl_getthread_frames(dwfl_.get(), pid_, add_frame, this);
     sample_ = nullptr;
     return std::move(found_);
@@ -145,7 +150,7 @@ class process_stacks::session {
       std::memcpy(word, sample.stack + offset, sizeof *word);
       return true;
     }
-    // Below a whole copy's end there is nothing more.
+    if (to.behind_signal_) return to.read_live(at, word);
     const bool cut_off = sample.stack_size > WEFT_SAMPLE_STACK - WEFT_SAMPLE_PAGE;
     if (cut_off && at > sample.registers[kStackPointer]) to.found_.truncated = true;
     return false;
@@ -156,9 +161,17 @@ class process_stacks::session {
     Dwarf_Addr pc = 0;
     bool interrupted = false;
     if (!dwfl_frame_pc(state, &pc, &interrupted) || pc == 0) return DWARF_CB_ABORT;
+    if (interrupted && !to.found_.pcs.empty()) to.behind_signal_ = true;
     to.found_.pcs.push_back(interrupted ? pc + 1 : pc);
     if (!to.is_known(pc)) return DWARF_CB_ABORT;
     return to.found_.pcs.size() < kMostFrames ? DWARF_CB_OK : DWARF_CB_ABORT;
+  }
+
+  // A goroutine that was preempted by a signal waits in the handler, whose stack, of which there is a copy, is another.
+  bool read_live(Dwarf_Addr at, Dwarf_Word* word) const {
+    iovec here{word, sizeof *word};
+    iovec there{reinterpret_cast<void*>(at), sizeof *word};
+    return process_vm_readv(pid_, &here, 1, &there, 1, 0) == sizeof *word;
   }
 
   bool is_known(std::uintptr_t pc) const { return dwfl_addrmodule(dwfl_.get(), pc) != nullptr; }
@@ -171,12 +184,12 @@ class process_stacks::session {
     std::vector<frame> all;
     for (const rt::code_location& at : info_.look_up(dwfl_.get(), pc, pc - 1))
       all.push_back({at.function, rt::is_inner_frame(at), rt::is_outer_frame(at),
-                     is_system_library(library) || is_library_function(at.function)});
+                     is_system_library(library) || is_library_function(at.function), is_signal_frame(at.function)});
     if (!all.empty()) return all;
     rt::code_location unknown;
     unknown.file = library;
     const std::string name = library.empty() ? "[unknown]" : "[" + std::string(file_name(library)) + "]";
-    return {{name, rt::is_inner_frame(unknown), rt::is_outer_frame(unknown), is_system_library(library)}};
+    return {{name, rt::is_inner_frame(unknown), rt::is_outer_frame(unknown), is_system_library(library), false}};
   }
 
   struct end {
@@ -195,6 +208,7 @@ class process_stacks::session {
   std::unordered_map<std::uintptr_t, std::vector<frame>> known_;
   const weft_sample* sample_ = nullptr;  // of the walk that is under way, with what it has found
   walk found_;
+  bool behind_signal_ = false;
 };
 
 process_stacks::process_stacks(int pid) : of_(std::make_unique<session>(pid)) {}

@@ -20,6 +20,7 @@ struct frame {
   bool is_runtime = false;  ///< the runtime's own, between the program's code and what it waits for
   bool is_entry = false;    ///< the runtime's or the C++ library's, around the outermost function that a user wrote
   bool is_library = false;  ///< of the C or C++ library
+  bool is_signal = false;   ///< what the kernel puts between the interrupted function and the handler
 };
 
 class process_stacks {

@@ -159,6 +159,14 @@ frames::const_iterator begin_of_work(const frames& all) {
   return users ? from : all.end();
 }
 
+// A goroutine that weft has preempted waits in a signal's handler: the handler is nothing of its own.
+frames::const_iterator begin_of_preemption(const frames& all) {
+  const auto parks =
+      std::find_if(all.begin(), all.end(), [](const frame& f) { return f.function.ends_with("::park_in_handler"); });
+  if (parks == all.end()) return parks;
+  return std::find_if(all.begin(), parks, [](const frame& f) { return f.is_signal; });
+}
+
 // Without what is around the user's work; of a thread of the runtime, without what starts any thread.
 std::vector<std::string> names_of(const frames& all) {
   auto from = begin_of_work(all);
@@ -166,7 +174,8 @@ std::vector<std::string> names_of(const frames& all) {
   if (from == all.end()) from = std::find_if(all.begin(), all.end(), [](const frame& f) { return f.is_runtime; });
   if (from == all.end()) from = all.begin();
   std::vector<std::string> names;
-  for (; from != all.end(); ++from) names.push_back(from->function);
+  const auto to = begin_of_preemption(all);
+  for (; from != to; ++from) names.push_back(from->function);
   return names;
 }
 
@@ -246,7 +255,9 @@ class thread_profiler final : public common {
       if (!on_cpu() && waits_for_work) continue;
       std::vector<std::string> names = names_of(all_frames);
       if (where.truncated) names.insert(names.begin(), "[truncated]");
-      all[{std::move(names), on_cpu() ? "" : reason_text(where.reason)}] += on_cpu() ? sum : sum / 1000;
+      const bool preempted = begin_of_preemption(all_frames) != all_frames.end();
+      const std::string reason = on_cpu() ? "" : preempted ? "runnable" : reason_text(where.reason);
+      all[{std::move(names), reason}] += on_cpu() ? sum : sum / 1000;
     }
     return all;
   }
