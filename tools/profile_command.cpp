@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include <weft/error.h>
 #include "tools/flame_graph.h"
 #include "tools/interruption.h"
 #include "tools/observe.h"
@@ -92,16 +91,16 @@ struct request {
 
 void tell(const std::string& text) { fmt::print(stderr, "{}: {}\n", kName, text); }
 
-std::vector<int> processes_of(const request& wanted) {
-  std::vector<int> pids = wanted.all ? weft_processes() : wanted.pids;
+std::unique_ptr<profiler> start(const request& wanted) {
+  if (wanted.all) return profiler::start_on_all(wanted.what(), wanted.looks());
+  std::vector<int> pids = wanted.pids;
   std::sort(pids.begin(), pids.end());
   pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
-  if (pids.empty()) throw error("no process here runs weft, of those that may be looked at");
-  return pids;
+  return profiler::start(wanted.what(), pids, wanted.looks());
 }
 
-void tell_who_ended(profiler& of) {
-  for (const int pid : of.ended()) tell(fmt::format("process {} has ended; what it did until then counts", pid));
+void tell_news(profiler& of) {
+  for (const std::string& line : of.news()) tell(line);
 }
 
 void watch(profiler& of, const request& wanted, const interruption& stop) {
@@ -109,12 +108,12 @@ void watch(profiler& of, const request& wanted, const interruption& stop) {
   const auto time_is_up = [&] {
     return std::chrono::duration<double>(steady_clock::now() - begin).count() >= wanted.seconds;
   };
-  while (!of.all_ended() && !time_is_up()) {
+  while (!of.is_over() && !time_is_up()) {
     const bool more = of.look();
-    tell_who_ended(of);
+    tell_news(of);
     if (stop.comes_within(more ? 0 : kLookEveryNs) != 0) return;
   }
-  tell_who_ended(of);
+  tell_news(of);
 }
 
 std::string text_of(const profile& shown, const request& wanted, bool on_terminal) {
@@ -128,7 +127,7 @@ std::string text_of(const profile& shown, const request& wanted, bool on_termina
 
 int profile_processes(const request& wanted) {
   const interruption stop;
-  const std::unique_ptr<profiler> running = profiler::start(wanted.what(), processes_of(wanted), wanted.looks());
+  const std::unique_ptr<profiler> running = start(wanted);
   const output_file to(wanted.file, wanted.force);
   watch(*running, wanted, stop);
   const profile found = running->result();

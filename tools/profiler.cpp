@@ -66,12 +66,20 @@ class subject {
     return pidfd_ < 0 || poll(&end, 1, 0) > 0;
   }
 
-  bool told = false;  // that it has ended
+  // It counts no more; why is one line.
+  void leave(const std::string& why) {
+    left_ = true;
+    news_ = why;
+  }
+  bool has_left() const { return left_; }
+  std::string take_news() { return std::exchange(news_, {}); }
 
  private:
   const int pid_;
   int pidfd_;
   std::string program_;
+  bool left_ = false;
+  std::string news_{};
 };
 
 class common : public profiler {
@@ -80,18 +88,19 @@ class common : public profiler {
     for (const int pid : pids) subjects_.emplace_back(pid);
   }
 
-  std::vector<int> ended() override {
-    std::vector<int> news;
+  std::vector<std::string> news() override {
+    std::vector<std::string> lines;
     for (subject& s : subjects_) {
-      if (s.told || !s.has_ended()) continue;
-      s.told = true;
-      news.push_back(s.pid());
+      if (!s.has_left() && s.has_ended()) s.leave("process " + std::to_string(s.pid()) + " has ended");
+      if (const std::string line = s.take_news(); !line.empty())
+        lines.push_back(line + "; what it did until then counts");
     }
-    return news;
+    return lines;
   }
 
-  bool all_ended() const override {
-    return std::all_of(subjects_.begin(), subjects_.end(), [](const subject& s) { return s.has_ended(); });
+  bool is_over() const override {
+    return std::all_of(subjects_.begin(), subjects_.end(),
+                       [](const subject& s) { return s.has_left() || s.has_ended(); });
   }
 
  protected:
@@ -299,10 +308,6 @@ class goroutine_profiler final : public common {
     return false;
   }
 
-  bool all_ended() const override {
-    return std::all_of(asked_.begin(), asked_.end(), [](const asked& a) { return a.ended; });
-  }
-
   profile result() override {
     profile made = begin_result(seconds());
     for (std::size_t i = 0; i < asked_.size(); ++i) add(made, subjects_[i].pid(), asked_[i].sums);
@@ -317,23 +322,24 @@ class goroutine_profiler final : public common {
     attachment process;
     steady_clock::time_point last;
     amounts sums{};
-    bool ended = false;
+    bool answered = false;
   };
 
-  static void ask(asked& of, const subject& who) try {
-    if (of.ended) return;
+  static void ask(asked& of, subject& who) try {
+    if (who.has_left()) return;
     const std::vector<goroutine_group> groups = of.process.goroutines();
     const steady_clock::time_point now = steady_clock::now();
     const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now - of.last).count();
     of.last = now;
+    of.answered = true;
     for (const goroutine_group& group : groups) {
       const auto waiting = std::count_if(group.members.begin(), group.members.end(),
                                          [](const goroutine_group::member& g) { return g.since != 0; });
       if (waiting != 0) of.sums[{functions_of(group.stack), group.state}] += static_cast<std::uint64_t>(us * waiting);
     }
-  } catch (const error&) {
-    of.ended = true;
-    if (!who.has_ended()) throw;
+  } catch (const error& e) {
+    if (!of.answered && !who.has_ended()) throw;
+    who.leave(e.what());
   }
 
   std::vector<asked> asked_;
@@ -348,6 +354,23 @@ int number_of(std::string_view name) {
   return failed == std::errc() && end == name.data() + name.size() ? number : 0;
 }
 
+std::vector<int> all_processes() {
+  std::vector<int> all;
+  DIR* const folder = opendir("/proc");
+  while (const dirent* const one = folder ? readdir(folder) : nullptr)
+    if (const int pid = number_of(one->d_name)) all.push_back(pid);
+  if (folder) closedir(folder);
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+bool runs_weft(int pid) try {
+  const attachment possible(pid);
+  return true;
+} catch (const error&) {
+  return false;
+}
+
 }  // namespace
 
 std::unique_ptr<profiler> profiler::start(profile::kind what, const std::vector<int>& pids, int hz) {
@@ -356,22 +379,17 @@ std::unique_ptr<profiler> profiler::start(profile::kind what, const std::vector<
   return std::make_unique<thread_profiler>(what, pids, hz);
 }
 
-std::vector<int> weft_processes() {
-  std::vector<int> all;
-  DIR* const folder = opendir("/proc");
-  while (const dirent* const one = folder ? readdir(folder) : nullptr) {
-    const int pid = number_of(one->d_name);
-    if (pid == 0) continue;
+std::unique_ptr<profiler> profiler::start_on_all(profile::kind what, int hz) {
+  std::vector<int> pids = all_processes();
+  for (;;) {
+    std::erase_if(pids, [](int pid) { return !runs_weft(pid); });
+    if (pids.empty()) throw error("no process here runs weft, of those that may be looked at");
     try {
-      const attachment possible(pid);
-      all.push_back(pid);
+      return start(what, pids, hz);
     } catch (const error&) {
-      // not one of ours
+      if (std::all_of(pids.begin(), pids.end(), runs_weft)) throw;
     }
   }
-  if (folder) closedir(folder);
-  std::sort(all.begin(), all.end());
-  return all;
 }
 
 }  // namespace weft::tools
