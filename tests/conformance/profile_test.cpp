@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -257,6 +258,34 @@ TEST_F(profile_off_cpu, leaves_out_threads_that_wait_for_work) {
     EXPECT_TRUE(std::none_of(stack["frames"].begin(), stack["frames"].end(), [](const json& frame) {
       return frame == "weft::rt::schedule";
     })) << stack;
+}
+
+// However fast samples come, taking them ends; and what there was no room for is counted.
+TEST_F(profile_on_cpu, is_bounded_by_what_can_be_read) {
+  const program p;
+  ASSERT_TRUE(p.goes_on());
+  const auto pidfd = static_cast<int>(syscall(SYS_pidfd_open, std::stoi(p.pid()), 0));
+  bpf::stack_sampler::options options;
+  options.hz = 999;
+  options.pidfds = {pidfd};
+  options.ring_bytes = std::size_t{64} << 10;
+  std::string why;
+  const auto sampler = bpf::stack_sampler::start(options, why);
+  close(pidfd);
+  ASSERT_NE(sampler, nullptr) << why;
+  EXPECT_TRUE(eventually([&] { return sampler->lost() > 10; }));
+  sampler->stop();
+  int taken = 0, most = 0;
+  for (int before = 0; sampler->take_some([&](const bpf::stack_sample& sample) {
+         ++taken;
+         EXPECT_EQ(sample.kind, WEFT_SAMPLE_ON_CPU);
+         EXPECT_EQ(sample.target, 0u);
+         EXPECT_GT(sample.stack_size, 0u);
+       });
+       before = taken)
+    most = std::max(most, taken - before);
+  EXPECT_GT(taken, 0);
+  EXPECT_LE(most, 64);
 }
 
 TEST(profile_parked, finds_who_waits_for_messages) {
