@@ -4,17 +4,8 @@
  */
 #pragma once
 
-#ifdef __cplusplus
-#include <cstdint>
-typedef std::uint32_t weft_u32;
-typedef std::int32_t weft_s32;
-typedef std::uint64_t weft_u64;
-typedef std::uint8_t weft_u8;
-#else
-typedef __u32 weft_u32;
-typedef __s32 weft_s32;
-typedef __u64 weft_u64;
-typedef __u8 weft_u8;
+#ifndef __bpf__
+#include <linux/types.h>
 #endif
 
 enum weft_sample_kind {
@@ -38,13 +29,13 @@ enum {
 };
 
 struct weft_sample {
-  weft_u32 kind;
-  weft_u32 target; /* the process's number among the targets */
-  weft_u32 tid;    /* as the initial namespace counts */
-  weft_s32 reason;
-  weft_u64 ns;         /* CLOCK_MONOTONIC; of WEFT_SAMPLE_BACK: how long it was off its CPU */
-  weft_u32 weight;     /* one of so many whose stacks were not copied */
-  weft_u32 stack_size; /* bytes of `stack` that count */
-  weft_u64 registers[WEFT_SAMPLE_REGISTERS];
-  weft_u8 stack[WEFT_SAMPLE_STACK]; /* from the stack pointer upwards */
+  __u32 kind;
+  __u32 target; /* the process's number among the targets */
+  __u32 tid;    /* as the initial namespace counts */
+  __s32 reason;
+  __u64 ns;         /* CLOCK_MONOTONIC; of WEFT_SAMPLE_BACK: how long it was off its CPU */
+  __u32 weight;     /* one of so many whose stacks were not copied */
+  __u32 stack_size; /* bytes of `stack` that count */
+  __u64 registers[WEFT_SAMPLE_REGISTERS];
+  __u8 stack[WEFT_SAMPLE_STACK]; /* from the stack pointer upwards */
 };

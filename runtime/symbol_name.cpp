@@ -119,7 +119,7 @@ class name_scanner {
 
 std::string function_name(const char* symbol) {
   const std::string_view versioned = symbol;
-  const std::string raw(versioned.substr(0, versioned.find('@', 1)));  // what follows is a version ("@GLIBC_2.2.5")
+  std::string raw(versioned.substr(0, versioned.find('@', 1)));  // what follows is a version ("@GLIBC_2.2.5")
   // A plain C name would be read as a type ("f" is float). What follows a dot is the compiler's (".cold",
   // ".constprop.0").
   if (!raw.starts_with("_Z")) return raw.substr(0, raw.find('.', 1));

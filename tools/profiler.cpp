@@ -12,11 +12,11 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <compare>
 #include <cstdio>
 #include <ctime>
 #include <map>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include <weft/attach.h>
@@ -228,7 +228,10 @@ class thread_profiler final : public common {
     int reason;
     bool truncated;
     std::vector<std::uintptr_t> pcs;
-    auto operator<=>(const place&) const = default;
+    bool operator<(const place& other) const {
+      return std::tie(target, reason, truncated, pcs) <
+             std::tie(other.target, other.reason, other.truncated, other.pcs);
+    }
   };
   struct absence {
     std::uint64_t* to;  // in sums_
