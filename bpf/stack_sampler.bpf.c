@@ -163,7 +163,7 @@ static __always_inline bool hand_over(struct weft_sample* sample) {
   __u64 size = HEADER_SIZE + sample->stack_size;
 
   if (size > sizeof *sample) return false;
-  if (bpf_ringbuf_output(&samples, sample, size, 0) == 0) return true;
+  if (bpf_ringbuf_output(&samples, sample, size, BPF_RB_NO_WAKEUP) == 0) return true;
   __sync_fetch_and_add(&lost, 1);
   return false;
 }

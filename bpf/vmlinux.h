@@ -31,6 +31,7 @@ enum bpf_map_type {
 
 enum {
   BPF_NOEXIST = 1,
+  BPF_RB_NO_WAKEUP = 1U << 0,
 };
 
 enum {

@@ -214,7 +214,8 @@ class thread_profiler final : public common {
     sampler_->stop();
     while (look()) {
     }
-    for (const auto& [tid, left] : off_) add_time(left, monotonic_ns() - std::min(monotonic_ns(), left.since));
+    const std::uint64_t now = monotonic_ns();
+    for (const auto& [tid, left] : off_) add_time(left, now - left.since);
     profile made = begin_result(lasted);
     made.lost = sampler_->lost();
     for (std::size_t i = 0; i < subjects_.size(); ++i) add(made, subjects_[i].pid(), named(i));
@@ -328,7 +329,7 @@ class goroutine_profiler final : public common {
     bool answered = false;
   };
 
-  static void ask(asked& of, subject& who) try {
+  void ask(asked& of, subject& who) try {
     if (who.has_left()) return;
     const std::vector<goroutine_group> groups = of.process.goroutines();
     const steady_clock::time_point now = steady_clock::now();
@@ -341,7 +342,8 @@ class goroutine_profiler final : public common {
       if (waiting != 0) of.sums[{functions_of(group.stack), group.state}] += static_cast<std::uint64_t>(us * waiting);
     }
   } catch (const error& e) {
-    if (!of.answered && !who.has_ended()) throw;
+    // Of several, and of one that has told something, the profile is worth having without it.
+    if (asked_.size() == 1 && !of.answered && !who.has_ended()) throw;
     who.leave(e.what());
   }
 
