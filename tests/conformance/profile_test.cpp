@@ -223,15 +223,14 @@ TEST_F(profile_on_cpu, begins_with_the_function_that_the_user_wrote) {
 
 TEST_F(profile_on_cpu, keeps_what_a_process_did_before_it_died) {
   const folder here;
-  const std::string file = here.file("profile.json");
   program p;
+  const std::string file = here.file("profile.json"), pid = p.pid();
   ASSERT_TRUE(p.goes_on());
   std::thread killer([&] {
     EXPECT_TRUE(eventually([&] { return std::filesystem::exists(file); }));
     for (int i = 0; i < 20; ++i) EXPECT_TRUE(p.goes_on());
     p.end();
   });
-  const std::string pid = p.pid();
   const child_result r = weft_profile({"-p", pid, "-o", file, "--hz", "999"});
   killer.join();
   EXPECT_TRUE(r.exited(0)) << r;
