@@ -58,7 +58,8 @@ CI_SHAPE    := 2n
 CI_VM_TESTS := unit/probes_test unit/doctor_test unit/numa_test conformance/assist_test conformance/fault_test
 CI_VM_CASES := -*/fault.stop*:*/fault.*debugger*:*/fault.*moved*:*/fault.*sentinels*
 PACKAGE_IN  := $(wildcard tools/*.in) tools/weft.1
-SHARED      := tools/weft-gdb.py tools/weft-grafana.json tools/weft-rules.yml
+SHARED      := tools/weft-gdb.py tools/weft-grafana.json tools/weft-rules.yml \
+  tools/weft-profile-daemonset.yml
 COMPLETION  := tools/weft-completion.bash
 HEADERS     := $(wildcard runtime/weft/*.h numa/weft/*.h)
 

@@ -52,9 +52,17 @@ struct cost_fds {
   std::array<fd, kCostPrograms> programs;  // none where this kernel has no such tracepoint
 };
 
+struct sampler_fds {
+  fd targets, samples;                // maps
+  fd globals;                         // the map of the programs' variables: the count of lost samples
+  fd on_cpu, on_switch, already_off;  // programs; of the two kinds only the one that was asked for
+};
+
 // All or nothing: on failure `why_not` is one line, and nothing is left loaded.
 bool load_probes(std::size_t slots, variant wanted, probe_fds& loaded, std::string& why_not);
 bool load_cost(const probe_fds& probes, std::size_t slots, bool tid_hash, cost_fds& loaded, std::string& why_not);
+
+bool load_sampler(bool on_cpu, std::size_t ring_bytes, sampler_fds& loaded, std::string& why_not);
 
 // Attaches to the tracepoint; a typed program (tp_btf) knows its own, and `tracepoint` is null.
 fd attach(const fd& program, const char* tracepoint, std::string& why_not);

@@ -26,9 +26,11 @@
 #include "bpf/capabilities.h"
 #include "bpf/fds.h"
 #include "bpf/slot.h"
-// The skeletons name types of slot.h.
+#include "bpf/stack_sample.h"
+// The skeletons name types of these headers.
 #include "bpf/cost.skel.h"
 #include "bpf/slots.skel.h"
+#include "bpf/stack_sampler.skel.h"
 
 namespace weft::bpf {
 namespace {
@@ -82,9 +84,11 @@ class messages {
 struct destroy {
   void operator()(slots_bpf* skeleton) const { slots_bpf__destroy(skeleton); }
   void operator()(cost_bpf* skeleton) const { cost_bpf__destroy(skeleton); }
+  void operator()(stack_sampler_bpf* skeleton) const { stack_sampler_bpf__destroy(skeleton); }
 };
 using slots_object = std::unique_ptr<slots_bpf, destroy>;
 using cost_object = std::unique_ptr<cost_bpf, destroy>;
+using sampler_object = std::unique_ptr<stack_sampler_bpf, destroy>;
 
 fd copy_of(int number) { return fd(fcntl(number, F_DUPFD_CLOEXEC, 3)); }
 fd copy_of(const bpf_map* map) { return copy_of(bpf_map__fd(map)); }
@@ -285,6 +289,64 @@ bool load_cost(const probe_fds& probes, std::size_t slots, bool tid_hash, cost_f
   for (std::size_t i = 0; i < kCostPrograms; ++i)
     if (bpf_program__autoload(programs[i])) loaded.programs[i] = copy_of(programs[i]);
   return true;
+}
+
+// -- The profiler's programs ------------------------------------------------------------------------------------------
+
+namespace {
+
+// Of the programs for threads off their CPUs, the iterator can be done without: it needs 5.18.
+struct sampler_recipe {
+  bool has_prev_state, has_iterator;
+};
+
+std::vector<sampler_recipe> sampler_recipes(bool on_cpu) {
+  if (on_cpu) return {{false, false}};
+  return {{true, true}, {true, false}, {false, false}};
+}
+
+sampler_object open_sampler(bool on_cpu, std::size_t ring_bytes, sampler_recipe v) {
+  sampler_object skeleton(stack_sampler_bpf__open());
+  if (!skeleton) return nullptr;
+  skeleton->rodata->has_prev_state = v.has_prev_state;
+  bpf_map__set_max_entries(skeleton->maps.samples, static_cast<std::uint32_t>(ring_bytes));
+  bpf_program__set_autoload(skeleton->progs.on_cpu, on_cpu);
+  bpf_program__set_autoload(skeleton->progs.on_switch, !on_cpu);
+  bpf_program__set_autoload(skeleton->progs.already_off, v.has_iterator);
+  return skeleton;
+}
+
+}  // namespace
+
+bool load_sampler(bool on_cpu, std::size_t ring_bytes, sampler_fds& loaded, std::string& why_not) {
+  raise_memlock_limit();
+  if (const int error = bpf_refused()) {
+    why_not = refusal(error);
+    return false;
+  }
+  if (kernel_version::running().before(5, 15)) {
+    why_not = "stacks are sampled from Linux 5.15 on";
+    return false;
+  }
+  const messages collected;
+  why_not.clear();
+  for (const sampler_recipe v : sampler_recipes(on_cpu)) {
+    printed.clear();
+    const sampler_object skeleton = open_sampler(on_cpu, ring_bytes, v);
+    const int error = skeleton ? -stack_sampler_bpf__load(skeleton.get()) : errno;
+    if (error != 0) {
+      if (why_not.empty()) why_not = why_load_failed(error);
+      continue;
+    }
+    loaded.targets = copy_of(skeleton->maps.targets);
+    loaded.samples = copy_of(skeleton->maps.samples);
+    loaded.globals = copy_of(skeleton->maps.bss);
+    if (on_cpu) loaded.on_cpu = copy_of(skeleton->progs.on_cpu);
+    if (!on_cpu) loaded.on_switch = copy_of(skeleton->progs.on_switch);
+    if (v.has_iterator) loaded.already_off = copy_of(skeleton->progs.already_off);
+    return true;
+  }
+  return false;
 }
 
 }  // namespace weft::bpf

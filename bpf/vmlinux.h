@@ -25,7 +25,13 @@ enum bpf_map_type {
   BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+  BPF_MAP_TYPE_RINGBUF = 27,
   BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+
+enum {
+  BPF_NOEXIST = 1,
+  BPF_RB_NO_WAKEUP = 1U << 0,
 };
 
 enum {
@@ -61,20 +67,28 @@ struct task_struct {
   struct mm_struct* active_mm;
   int pid;
   int tgid;
+  struct task_struct* group_leader;
   unsigned long min_flt;
   unsigned long maj_flt;
 };
 
+struct bpf_iter__task {
+  struct task_struct* task;
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-  unsigned long r10;
-  unsigned long dx;
+  unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
   unsigned long orig_ax;
+  unsigned long ip;
   unsigned short cs;
+  unsigned long sp;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
   __u64 regs[31];
+  __u64 sp;
+  __u64 pc;
   __u64 pstate;
   __s32 syscallno;
 };

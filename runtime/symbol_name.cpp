@@ -118,13 +118,14 @@ class name_scanner {
 }  // namespace
 
 std::string function_name(const char* symbol) {
-  const std::string_view raw = symbol;
+  const std::string_view versioned = symbol;
+  std::string raw(versioned.substr(0, versioned.find('@', 1)));  // what follows is a version ("@GLIBC_2.2.5")
   // A plain C name would be read as a type ("f" is float). What follows a dot is the compiler's (".cold",
   // ".constprop.0").
-  if (!raw.starts_with("_Z")) return std::string(raw.substr(0, raw.find('.', 1)));
+  if (!raw.starts_with("_Z")) return raw.substr(0, raw.find('.', 1));
   int status = 0;
-  const std::unique_ptr<char, free_deleter> demangled(abi::__cxa_demangle(symbol, nullptr, nullptr, &status));
-  if (status != 0 || demangled == nullptr) return symbol;
+  const std::unique_ptr<char, free_deleter> demangled(abi::__cxa_demangle(raw.c_str(), nullptr, nullptr, &status));
+  if (status != 0 || demangled == nullptr) return raw;
   const std::string_view text = demangled.get();
   const std::string_view name = name_scanner(text).name();
   return std::string(name.empty() ? text : name);

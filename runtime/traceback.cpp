@@ -30,19 +30,8 @@ bool is_entry_frame(std::string_view name) {
   return starts_with_any(name, kPrefixes) || is_any(name, kNames);
 }
 
-// Distributions strip the C++ runtime: between std::terminate's handler and __cxa_throw are functions without a name.
-bool is_inner_frame(const code_location& location) {
-  static constexpr auto kLibraries = std::to_array<std::string_view>({"libstdc++.so", "libgcc_s.so", "libunwind.so"});
-  if (!location.function.empty()) return is_runtime_frame(location.function);
-  return starts_with_any(std::string_view(location.file).substr(location.file.rfind('/') + 1), kLibraries);
-}
-
 // run() and go() themselves are templates in this header.
 bool is_of_public_header(const code_location& location) { return location.file.ends_with("weft/runtime.h"); }
-
-bool is_outer_frame(const code_location& location) {
-  return is_inner_frame(location) || is_entry_frame(location.function) || is_of_public_header(location);
-}
 
 std::span<const code_location> without_runtime_ends(std::span<const code_location> frames) {
   const auto first = std::find_if_not(frames.begin(), frames.end(), is_inner_frame);
@@ -73,6 +62,17 @@ bool is_runtime_frame(std::string_view name) noexcept {
       {"jump_fcontext", "make_fcontext", "ontop_fcontext", "__gxx_personality_v0", "std::terminate",
        "std::rethrow_exception", "__gnu_cxx::__verbose_terminate_handler", "__restore_rt", "__kernel_rt_sigreturn"});
   return starts_with_any(name, kPrefixes) || is_any(name, kNames);
+}
+
+// Distributions strip the C++ runtime: between std::terminate's handler and __cxa_throw are functions without a name.
+bool is_inner_frame(const code_location& location) noexcept {
+  static constexpr auto kLibraries = std::to_array<std::string_view>({"libstdc++.so", "libgcc_s.so", "libunwind.so"});
+  if (!location.function.empty()) return is_runtime_frame(location.function);
+  return starts_with_any(std::string_view(location.file).substr(location.file.rfind('/') + 1), kLibraries);
+}
+
+bool is_outer_frame(const code_location& location) noexcept {
+  return is_inner_frame(location) || is_entry_frame(location.function) || is_of_public_header(location);
 }
 
 std::string format_locations(std::span<const code_location> all) {

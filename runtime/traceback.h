@@ -28,5 +28,8 @@ void print_frames(int fd, std::span<const std::uintptr_t> pcs) noexcept;
 // Its second step, for who holds locations already. Throws std::bad_alloc.
 std::string format_locations(std::span<const code_location> frames);
 bool is_runtime_frame(std::string_view function) noexcept;
+// What is left out at the inner end, and at the outer one.
+bool is_inner_frame(const code_location& location) noexcept;
+bool is_outer_frame(const code_location& location) noexcept;
 
 }  // namespace weft::rt

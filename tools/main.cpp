@@ -13,6 +13,7 @@
 #include "tools/doctor_command.h"
 #include "tools/dump_command.h"
 #include "tools/hist_command.h"
+#include "tools/profile_command.h"
 #include "tools/run_command.h"
 #include "tools/sum_command.h"
 #include "tools/top_command.h"
@@ -29,7 +30,7 @@ struct subcommand {
   int (*run)(int argc, char** argv);
 };
 
-constexpr std::array<subcommand, 9> kSubcommands = {
+constexpr std::array<subcommand, 10> kSubcommands = {
     {{"sum", "Print or check SHA-256 digests of files and whole trees", weft::tools::sum_command},
      {"doctor", "Tell what weft can use on this machine, and how to get the rest", weft::tools::doctor_command},
      {"run", "Run a program with the probes, and without the privilege that loading them takes",
@@ -38,6 +39,7 @@ constexpr std::array<subcommand, 9> kSubcommands = {
      {"hist", "Draw the latency histograms of a running weft program", weft::tools::hist_command},
      {"dump", "Print all goroutines of a running weft program", weft::tools::dump_command},
      {"trace", "Trace what the Ps of a running weft program do, for Perfetto", weft::tools::trace_command},
+     {"profile", "Show where running weft programs spend their time", weft::tools::profile_command},
      {"topo", "Draw the machine's nodes, caches and CPUs, and where Ps are bound", weft::tools::topo_command},
      {"tune", "Find the number of Ps on each NUMA node with which a program does best", weft::tools::tune_command}}};
 
@@ -52,6 +54,7 @@ Examples:
   weft hist -p 1234 runq_wait 1    how long its goroutines wait to run, each second
   weft dump -p 1234                its goroutines: states and stacks
   weft trace -p 1234 -o trace.json --for 5   what its Ps do, moment by moment, for Perfetto
+  weft profile -p 1234 --for 10 -o cpu.svg   where it spends its time: on the CPU, off it, or parked
   weft topo                        nodes, caches, CPUs, and where Ps are bound
   weft tune -- ./program           how many Ps on each node are best for it
   weft sum --help                  all about a subcommand

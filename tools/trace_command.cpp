@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/trace_command.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include <weft/error.h>
 #include <weft/trace.h>
 #include "tools/interruption.h"
 #include "tools/observe.h"
+#include "tools/output_file.h"
 #include "tools/trace_json.h"
 #include "tools/usage.h"
 
@@ -59,44 +55,6 @@ struct request {
   std::uint64_t bytes() const { return static_cast<std::uint64_t>(megabytes * static_cast<double>(kMegabyte)); }
 };
 
-[[noreturn]] void fail(const std::string& path, int number) {
-  throw error(path + ": " + std::generic_category().message(number));
-}
-
-// The file, which is new unless the user says that it need not be; or standard output.
-class target {
- public:
-  explicit target(const request& wanted) : name_(wanted.file), fd_(open_file(wanted)) {}
-  ~target() {
-    if (fd_ != STDOUT_FILENO) close(fd_);
-  }
-  target(const target&) = delete;
-  target& operator=(const target&) = delete;
-
-  bool write_all(std::string_view text) const {
-    while (!text.empty()) {
-      const ssize_t n = write(fd_, text.data(), text.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail(name_, errno);
-      text.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return true;
-  }
-
- private:
-  static int open_file(const request& wanted) {
-    if (wanted.file == "-") return STDOUT_FILENO;
-    const int how = O_WRONLY | O_CREAT | O_CLOEXEC | (wanted.force ? O_TRUNC : O_EXCL);
-    const int fd = open(wanted.file.c_str(), how, 0644);
-    if (fd < 0 && errno == EEXIST) throw error(wanted.file + ": exists (--force replaces it)");
-    if (fd < 0) fail(wanted.file, errno);
-    return fd;
-  }
-
-  const std::string name_;
-  const int fd_;
-};
-
 void tell(const std::string& text) { fmt::print(stderr, "{}: {}\n", kName, text); }
 
 trace record(tracer& process, const request& wanted) {
@@ -130,22 +88,24 @@ void tell_of(const trace& shown, const written_trace& done, const request& wante
                    static_cast<double>(done.bytes) / static_cast<double>(kMegabyte)));
 }
 
-void write_trace(const trace& shown, const target& to, const request& wanted) {
-  const written_trace done =
-      write_json(shown, wanted.bytes(), [&to](std::string_view text) { return to.write_all(text); });
+void write_trace(const trace& shown, const output_file& to, const request& wanted) {
+  const written_trace done = write_json(shown, wanted.bytes(), [&to](std::string_view text) {
+    to.write_all(text);
+    return true;
+  });
   tell_of(shown, done, wanted);
 }
 
 int trace_process(const request& wanted) {
   tracer process(wanted.pid);  // before there is a file
-  const target to(wanted);
+  const output_file to(wanted.file, wanted.force);
   write_trace(record(process, wanted), to, wanted);
   return kStatusOk;
 }
 
 int show_recording(const request& wanted) {
   const trace shown = read_recording(wanted.recording);
-  write_trace(shown, target(wanted), wanted);
+  write_trace(shown, output_file(wanted.file, wanted.force), wanted);
   return kStatusOk;
 }
 

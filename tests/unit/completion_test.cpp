@@ -48,6 +48,7 @@ TEST_F(completion, offers_subcommands) {
 TEST_F(completion, offers_a_subcommands_options) {
   EXPECT_EQ(completions({"tune", "--m"}), (words{"--metric", "--min-runs", "--max-runs"}));
   EXPECT_EQ(completions({"hist", "--ti"}), (words{"--timestamp"}));
+  EXPECT_EQ(completions({"profile", "--o"}), (words{"--on-cpu", "--off-cpu", "--output"}));
 }
 
 TEST_F(completion, offers_programs_after_two_dashes) {

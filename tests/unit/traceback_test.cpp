@@ -589,6 +589,8 @@ TEST(traceback, names_are_cut_to_the_qualified_name) {
       {"_Z1fv.cold", "f"},
       {"_Z1fB5cxx11v", "f[abi:cxx11]"},
       {"_Znonsense", "_Znonsense"},
+      {"clock_nanosleep@GLIBC_2.2.5", "clock_nanosleep"},
+      {"_ZNSt6thread4joinEv@@GLIBCXX_3.4.11", "std::thread::join"},
       {"", ""},
   };
   for (const auto& [symbol, name] : cases) EXPECT_EQ(weft::rt::function_name(symbol), name) << symbol;
