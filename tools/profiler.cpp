@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <cstdio>
 #include <ctime>
 #include <map>
 #include <string_view>
@@ -25,24 +24,13 @@
 #include "bpf/capabilities.h"
 #include "bpf/stack_sampler.h"
 #include "runtime/syscall_name.h"
+#include "tools/observe.h"
 #include "tools/process_stacks.h"
 
 namespace weft::tools {
 namespace {
 
 using std::chrono::steady_clock;
-
-std::string program_of(int pid) {
-  std::string name;
-  const std::string path = "/proc/" + std::to_string(pid) + "/comm";
-  if (std::FILE* const file = std::fopen(path.c_str(), "re")) {
-    char line[64];
-    if (std::fgets(line, sizeof line, file)) name = line;
-    std::fclose(file);
-  }
-  while (name.ends_with('\n')) name.pop_back();
-  return name.empty() ? "?" : name;
-}
 
 // A process under observation.
 class subject {
