@@ -18,11 +18,17 @@ inline thread_local bool out_of_memory = false;  // new throws std::bad_alloc on
 }  // namespace weft::test
 
 // Inlined, a new and a delete would look as if they did not belong together.
-[[gnu::noinline]] void* operator new(std::size_t size) {
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   void* const p = weft::test::out_of_memory ? nullptr : std::malloc(size);
-  if (!p) throw std::bad_alloc();
+  if (!p) return nullptr;
   if (weft::rt::this_m()) weft::test::allocations.fetch_add(1, std::memory_order_relaxed);
   weft::test::allocated.fetch_add(1, std::memory_order_relaxed);
+  return p;
+}
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  void* const p = operator new(size, std::nothrow);
+  if (!p) throw std::bad_alloc();
   return p;
 }
 

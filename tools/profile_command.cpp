@@ -59,7 +59,7 @@ Exit status:
 Examples:
   weft profile -p 1234 --for 10
   weft profile -p 1234 --for 10 -o cpu.svg
-  weft profile -p 1234 --off-cpu --for 10 --folded | sort -t' ' -k2 | less
+  weft profile -p 1234 --off-cpu --for 10 --folded | head
   weft profile -p 1234 -p 1235 --parked --for 5 --json | jq -r '.stacks[] | "\(.microseconds) \(.reason)"'
   weft profile --all --for 30 -o fleet.svg      all that run weft here: see weft-profile-daemonset.yml)~";
 
