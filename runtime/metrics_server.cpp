@@ -249,11 +249,15 @@ struct registry {
 };
 registry& active = *new registry;
 
-// False: there is no main whose end would stop it.
+// False: there is no main whose end would stop it. A goroutine that an earlier run() left behind may have come as far
+// as this by now; it would go no further, and a server that it enrolled would be waited for by this one's main for
+// ever.
 bool enroll(std::list<server>& fresh) {
   const entered_lock hold(active.lock);
-  if (active.open) active.servers.splice(active.servers.end(), fresh);
-  return active.open;
+  const m* const mp = this_m();
+  const bool welcome = active.open && !(mp && left_behind(mp->run));
+  if (welcome) active.servers.splice(active.servers.end(), fresh);
+  return welcome;
 }
 
 std::list<server> open_registry(bool open) {

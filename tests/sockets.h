@@ -6,6 +6,11 @@
 #include <weft/net.h>
 #include <weft/runtime.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <array>
 #include <cstddef>
 #include <span>
@@ -29,6 +34,25 @@ inline std::string read_text(stream& from, std::size_t size) {
   std::string text = read_text(from, size, error);
   if (error) text += "(" + error.message() + ")";
   return text;
+}
+
+/// A port of the loopback interface at which nobody listens, of those that the kernel gives to nobody unasked: so it is
+/// free a moment later, too. Processes begin at different ones.
+inline int free_port() {
+  constexpr int kFirst = 10'000, kPorts = 20'000;
+  static int next = getpid();
+  for (int tries = 0; tries < kPorts; ++tries) {
+    const int port = kFirst + next++ * 61 % kPorts;
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    at.sin_port = htons(static_cast<in_port_t>(port));
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool is_free = ::bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0;
+    ::close(fd);
+    if (is_free) return port;
+  }
+  return 0;
 }
 
 struct tcp_pair {

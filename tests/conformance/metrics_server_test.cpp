@@ -24,7 +24,7 @@ using namespace weft::test;
 class metrics_server : public every_runtime {
  protected:
   /// One that nobody has.
-  static std::string free_address() { return tcp_listener::bind("127.0.0.1:0").local_addr(); }
+  static std::string free_address() { return "127.0.0.1:" + std::to_string(free_port()); }
 
   /// For a body with run()s of its own.
   template <class F>

@@ -312,7 +312,7 @@ TEST_F(hist_png, has_what_came_until_it_is_interrupted) {
 }
 
 TEST_F(hist_png, has_what_came_until_the_process_ended) {
-  const child_result r = in_child([&] {
+  const child_result r = in_child({{"CI", ""}}, [&] {  // where CI is set no line is live
     const victim v(two_ps());
     EXPECT_TRUE(v.goes_on());
     on_terminal t(200, 40, command(v, {"0.05"}));

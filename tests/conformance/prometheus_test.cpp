@@ -2,10 +2,8 @@
 // A real Prometheus server scrapes a program that runs weft, with the rules of tools/: what it then knows is what the
 // program knows of itself, and `weft tune --prometheus` reads it there.
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +24,7 @@
 #include "tests/child.h"
 #include "tests/command.h"
 #include "tests/fixture.h"
+#include "tests/sockets.h"
 #include "tools/fleet.h"
 #include "tools/prometheus.h"
 
@@ -38,20 +37,8 @@ using tools::prometheus_server;
 using weft::test::child_result;
 using weft::test::eventually;
 using weft::test::folder;
+using weft::test::free_port;
 using weft::test::in_child;
-
-// One that was free a moment ago.
-int free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof at;
-  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&at), size), 0);
-  EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size), 0);
-  close(fd);
-  return ntohs(at.sin_port);
-}
 
 // Ends with us.
 class process {
