@@ -281,7 +281,7 @@ stop_func context_after(const context& ctx, call_ptr f) {
   cancel_node* const above = canceller_of(ctx);
   context_node* const parent = context_access::node(ctx);
   auto* const n = new after_node(parent ? share(parent) : context_ref(), std::move(f));
-  const auto stop = context_access::func<stop_func>(context_ref(n));
+  auto stop = context_access::func<stop_func>(context_ref(n));
   if (!above) return stop;
   end_if_late(*above);
   share(n).detach();  // for the list

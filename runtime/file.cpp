@@ -61,17 +61,17 @@ class own_thread {
  private:
   // False: there are as many as there may be.
   bool add(int change, std::uint32_t most) const {
-    std::uint64_t seen = now_.load(std::memory_order_relaxed), next;
+    std::uint64_t seen = now.load(std::memory_order_relaxed), next;
     do {
       const std::uint32_t n = seen >> 32 == run_ ? static_cast<std::uint32_t>(seen) : 0;
       if (n >= most) return false;
       if (n == 0 && change < 0) return true;
       next = std::uint64_t{run_} << 32 | (n + static_cast<std::uint32_t>(change));
-    } while (!now_.compare_exchange_weak(seen, next, std::memory_order_relaxed));
+    } while (!now.compare_exchange_weak(seen, next, std::memory_order_relaxed));
     return true;
   }
 
-  inline static std::atomic<std::uint64_t> now_{0};  // the run(), and how many
+  inline static std::atomic<std::uint64_t> now{0};  // the run(), and how many
   std::uint32_t run_ = 0;
   bool counted_ = false, granted_ = true;
 };

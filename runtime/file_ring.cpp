@@ -153,7 +153,7 @@ class kernel_ring {
       io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);
       if (!sqe) return;
       io_uring_prep_cancel(sqe, r, 0);
-      io_uring_sqe_set_data(sqe, &ignored_);
+      io_uring_sqe_set_data(sqe, &ignored);
     }
   }
 
@@ -168,7 +168,7 @@ class kernel_ring {
       void* const data = io_uring_cqe_get_data(cqe);
       const long result = cqe->res;
       io_uring_cqe_seen(&ring_, cqe);
-      if (data && data != &ignored_)
+      if (data && data != &ignored)
         complete(*static_cast<ring_request*>(data), result);
       else if (!data)
         take_event();
@@ -192,7 +192,7 @@ class kernel_ring {
     [[maybe_unused]] const ssize_t got = read(state.event, &count, sizeof count);
   }
 
-  inline static char ignored_;
+  inline static char ignored;
 
   io_uring ring_;
   bool open_ = false, good_ = false;

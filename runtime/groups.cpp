@@ -92,7 +92,7 @@ struct group_key {
   std::uintptr_t creator_pc;
   std::uint64_t creator_id;
 
-  auto operator<=>(const group_key&) const = default;
+  auto operator<=>(const group_key&) const = default;  // NOLINT(modernize-use-nullptr): no null is written
 };
 
 const char* why_no_stack(g_status status) {

@@ -146,8 +146,8 @@ tcp_conn tcp_listener::accept() {
 }
 
 unix_listener& unix_listener::operator=(unix_listener&& other) noexcept {
-  socket_base::operator=(std::move(other));
   std::swap(path_, other.path_);
+  socket_base::operator=(std::move(other));
   return *this;
 }
 

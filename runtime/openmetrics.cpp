@@ -148,7 +148,7 @@ bool in_nanoseconds(std::string_view key) {
   return key.ends_with("_ns") || key.starts_with("probe_ns_") || key.starts_with("blocked_ns_");
 }
 
-void write_counter(writer& out, const counter_family& family, const values& counters, labels at) {
+void write_counter(writer& out, const counter_family& family, const values& counters, const labels& at) {
   for (const part& each : family.parts) {
     const auto found = counters.find(each.key);
     if (found == counters.end()) continue;

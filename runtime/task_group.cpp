@@ -74,7 +74,7 @@ void task_group::run(body_fn call, void* f) {
   }
 }
 
-void task_group::fail(std::exception_ptr e) noexcept {
+void task_group::fail(const std::exception_ptr& e) noexcept {
   {
     const entered_lock hold(lock_);
     if (failure_) return;

@@ -56,7 +56,9 @@ report live_program::now() { return report_of(process_.read(), 0); }
 // A signal must not wait for the end of a long measurement, and neither must a change by others.
 void live_program::watch(const std::string& gomaxprocs, double seconds) {
   const auto begin = steady_clock::now();
-  for (double left = seconds; left > 0; left = seconds - seconds_between(begin, steady_clock::now())) {
+  for (;;) {
+    const double left = seconds - seconds_between(begin, steady_clock::now());
+    if (left <= 0) return;
     const auto ns = static_cast<std::int64_t>(1e9 * std::min(left, kLookEverySeconds));
     if (const int signal = stop_.comes_within(ns)) throw interrupted{signal};
     if (const process_ps seen = process_.ps(); seen.wish == gomaxprocs) continue;

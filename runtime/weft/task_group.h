@@ -101,7 +101,7 @@ class task_group {
   bool try_enter_task();
   void leave_task() noexcept;
   void run(body_fn call, void* f);
-  void fail(std::exception_ptr e) noexcept;
+  void fail(const std::exception_ptr& e) noexcept;
   void join() noexcept;
 
   cause_cancelable scope_;
