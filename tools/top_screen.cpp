@@ -103,7 +103,9 @@ class drawing {
     add(fmt::format("{:<16} {:>7} {:>8} {:>8} {:>8} {:>8}  {}", "latency", "a sec.", "p50", "p90", "p99", "max",
                     "p99 of late"),
         true);
-    for (const auto& [name, h] : seen_.rest.histograms) {
+    for (const auto& each : seen_.rest.histograms) {
+      const std::string& name = each.first;
+      const metrics::histogram& h = each.second;
       const auto show = [&](double seconds) { return h.count() ? format_duration(seconds, utf8_) : std::string("-"); };
       const auto found = past.find(name);
       std::deque<double> late = found == past.end() ? std::deque<double>{} : found->second;

@@ -169,7 +169,7 @@ class tuner {
 
   const nodes_to_tune& nodes() const { return nodes_; }
   search_result search() {
-    const search_result found =
+    search_result found =
         search_best(nodes_.start, nodes_.most, options_.limits, [this](const point& at) { return measure(at); });
     erase_progress();
     if (process_ && found.best != nodes_.start) process_->keep(text_of(nodes_, found.best));
