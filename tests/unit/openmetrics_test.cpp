@@ -27,7 +27,6 @@ using rt::exposition;
 using rt::format_metrics;
 using weft::test::child_result;
 using weft::test::in_child;
-using weft::test::om_family;
 using weft::test::parse_openmetrics;
 
 metrics::snapshot example() {

@@ -31,7 +31,7 @@ TEST(student_t, gets_smaller_with_the_degrees_of_freedom) {
   EXPECT_DOUBLE_EQ(student_t(1), 12.706);
   EXPECT_DOUBLE_EQ(student_t(4), 2.776);
   EXPECT_DOUBLE_EQ(student_t(0.3), 12.706);
-  for (double degrees = 1; degrees < 200; ++degrees) EXPECT_LE(student_t(degrees + 1), student_t(degrees)) << degrees;
+  for (int degrees = 1; degrees < 200; ++degrees) EXPECT_LE(student_t(degrees + 1), student_t(degrees)) << degrees;
   EXPECT_NEAR(student_t(60), 2.000, 0.003);
   EXPECT_NEAR(student_t(1e6), 1.960, 0.001);
 }
