@@ -42,7 +42,6 @@ using namespace weft::bpf;
 using weft::test::become_nobody;
 using weft::test::child_result;
 using weft::test::in_child;
-using weft::test::kNobody;
 using weft::test::refuse_bpf;
 
 constexpr std::size_t kSlots = 8;
