@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <functional>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -189,5 +190,23 @@ inline void hold_out(const run_options& options, const std::function<void(const 
   EXPECT_TRUE(r.exited(0)) << r;
   EXPECT_EQ(r.err, "") << r;
 }
+
+/// What looks at a run() from outside, with the run() on each tier in turn. The suites: WEFT_ON_EACH_TIER.
+class on_each_tier : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (std::string(GetParam()) == "bpf" && !has_probes()) GTEST_SKIP() << "no probes here";
+  }
+  static run_options options() {
+    run_options wanted;
+    wanted.gomaxprocs = 2;
+    wanted.kernel_assist = GetParam();
+    return wanted;
+  }
+};
+
+#define WEFT_ON_EACH_TIER(suite)                                                 \
+  INSTANTIATE_TEST_SUITE_P(on, suite, testing::Values("off", "sentinel", "bpf"), \
+                           [](const auto& info) { return std::string(info.param); })
 
 }  // namespace weft::test

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <system_error>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -20,6 +19,7 @@
 #include "tools/heat_picture.h"
 #include "tools/interruption.h"
 #include "tools/observe.h"
+#include "tools/output_file.h"
 #include "tools/stats.h"
 #include "tools/status.h"
 #include "tools/terminal.h"
@@ -29,10 +29,6 @@ namespace {
 
 using std::chrono::steady_clock;
 using std::chrono::system_clock;
-
-[[noreturn]] void fail(const std::string& path, int number) {
-  throw error(path + ": " + std::generic_category().message(number));
-}
 
 // Where the picture goes. The name is taken at once, by an empty file, so that whoever watches for hours learns at the
 // beginning that it cannot be had; the picture comes in one piece.
@@ -46,7 +42,7 @@ class picture_file {
   picture_file& operator=(const picture_file&) = delete;
 
   void write(const std::string& content) {
-    if (!rt::replace_file(path_, content)) fail(path_, errno);
+    if (!rt::replace_file(path_, content)) fail_at(path_, errno);
     made_ = false;
   }
 
@@ -58,14 +54,14 @@ class picture_file {
       close(fd);
       return true;
     }
-    if (errno != EEXIST) fail(path, errno);
-    if (!may_exist) throw error(path + ": exists (--force replaces it)");
+    if (errno != EEXIST) fail_at(path, errno);
+    if (!may_exist) fail_as_it_exists(path);
     // What is no file (/dev/null) must not become one.
     struct stat found;
-    if (lstat(path.c_str(), &found) != 0) fail(path, errno);
+    if (lstat(path.c_str(), &found) != 0) fail_at(path, errno);
     if (!S_ISREG(found.st_mode)) throw error(path + ": exists and is no regular file");
     const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
-    if (access(folder.c_str(), W_OK) != 0) fail(path, errno);
+    if (access(folder.c_str(), W_OK) != 0) fail_at(path, errno);
     return false;
   }
 

@@ -65,6 +65,12 @@ void add_pid_option(CLI::App& app, int& pid) {
   app.add_option("-p,--pid", pid, "The process to look at")->required()->type_name("PID")->check(CLI::PositiveNumber);
 }
 
+void add_duration_option(CLI::App& app, double& seconds) {
+  app.add_option("--for", seconds, "End after so many seconds (else by Ctrl-C)")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 86400.0));
+}
+
 std::string program_of(int pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
   std::string name;

@@ -25,6 +25,9 @@ nlohmann::ordered_json json_of(const metrics::histogram& values);
 /// The option that all of them have.
 void add_pid_option(CLI::App& app, int& pid);
 
+/// --for: after how many seconds a recording ends.
+void add_duration_option(CLI::App& app, double& seconds);
+
 /// The name of the program that a process runs.
 std::string program_of(int pid);
 

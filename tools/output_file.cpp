@@ -10,18 +10,21 @@
 #include <weft/error.h>
 
 namespace weft::tools {
-namespace {
 
-[[noreturn]] void fail(const std::string& path, int number) {
+void fail_at(const std::string& path, int number) {
   throw error(path + ": " + std::generic_category().message(number));
 }
+
+void fail_as_it_exists(const std::string& path) { throw error(path + ": exists (--force replaces it)"); }
+
+namespace {
 
 int open_file(const std::string& name, bool force) {
   if (name == "-") return STDOUT_FILENO;
   const int how = O_WRONLY | O_CREAT | O_CLOEXEC | (force ? O_TRUNC : O_EXCL);
   const int fd = open(name.c_str(), how, 0644);
-  if (fd < 0 && errno == EEXIST) throw error(name + ": exists (--force replaces it)");
-  if (fd < 0) fail(name, errno);
+  if (fd < 0 && errno == EEXIST) fail_as_it_exists(name);
+  if (fd < 0) fail_at(name, errno);
   return fd;
 }
 
@@ -39,7 +42,7 @@ void output_file::write_all(std::string_view text) const {
   while (!text.empty()) {
     const ssize_t n = write(fd_, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(is_standard_output() ? "standard output" : name_, errno);
+    if (n < 0) fail_at(is_standard_output() ? "standard output" : name_, errno);
     text.remove_prefix(static_cast<std::size_t>(n));
   }
 }

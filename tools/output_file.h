@@ -7,6 +7,11 @@
 
 namespace weft::tools {
 
+/// Throws weft::error: the path, and what errno's number says.
+[[noreturn]] void fail_at(const std::string& path, int number);
+/// The same of a file that is there, and may not be.
+[[noreturn]] void fail_as_it_exists(const std::string& path);
+
 class output_file {
  public:
   /// Creates the file; "-": standard output. Throws weft::error of one line, here and in write_all().

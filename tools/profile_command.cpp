@@ -168,9 +168,7 @@ int profile_command(int argc, char** argv) {
   CLI::App app("Show where running weft programs spend their time", kName);
   add_processes(app, wanted);
   add_kinds(app, wanted);
-  app.add_option("--for", wanted.seconds, "End after so many seconds (else by Ctrl-C)")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.001, 86400.0));
+  add_duration_option(app, wanted.seconds);
   app.add_option("-o,--output", wanted.file, "Where the profile goes: a new file; -: standard output, the default")
       ->type_name("FILE");
   add_formats(app, wanted);

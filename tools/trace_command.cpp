@@ -122,9 +122,7 @@ int trace_command(int argc, char** argv) {
   app.add_option("-o,--output", wanted.file, "Where the trace goes: a new file; -: standard output")
       ->type_name("FILE")
       ->required();
-  app.add_option("--for", wanted.seconds, "End after so many seconds (else by Ctrl-C)")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.001, 86400.0));
+  add_duration_option(app, wanted.seconds);
   app.add_option("--size", wanted.megabytes, "The output's size at most, in MB (64)")
       ->type_name("MB")
       ->check(CLI::Range(0.1, 4096.0));

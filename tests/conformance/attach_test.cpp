@@ -27,23 +27,8 @@ using weft::test::hold_out;
 using weft::test::in_child;
 using weft::test::victim;
 
-const char* const kTiers[] = {"off", "sentinel", "bpf"};
-
-class attaching : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    if (std::string(GetParam()) == "bpf" && !weft::test::has_probes()) GTEST_SKIP() << "no probes here";
-  }
-  static run_options options() {
-    run_options wanted;
-    wanted.gomaxprocs = 2;
-    wanted.kernel_assist = GetParam();
-    return wanted;
-  }
-};
-
-INSTANTIATE_TEST_SUITE_P(on, attaching, testing::ValuesIn(kTiers),
-                         [](const auto& info) { return std::string(info.param); });
+class attaching : public weft::test::on_each_tier {};
+WEFT_ON_EACH_TIER(attaching);
 
 std::uint64_t sum_of(const std::map<std::string, std::uint64_t>& states) {
   std::uint64_t sum = 0;

@@ -112,23 +112,8 @@ void check_invariants(const json& told) {
   check_arrows(records, on_p);
 }
 
-const char* const kTiers[] = {"off", "sentinel", "bpf"};
-
-class tracing : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    if (std::string(GetParam()) == "bpf" && !weft::test::has_probes()) GTEST_SKIP() << "no probes here";
-  }
-  static run_options options() {
-    run_options wanted;
-    wanted.gomaxprocs = 2;
-    wanted.kernel_assist = GetParam();
-    return wanted;
-  }
-};
-
-INSTANTIATE_TEST_SUITE_P(on, tracing, testing::ValuesIn(kTiers),
-                         [](const auto& info) { return std::string(info.param); });
+class tracing : public weft::test::on_each_tier {};
+WEFT_ON_EACH_TIER(tracing);
 
 TEST_P(tracing, tells_what_is_possible) {
   hold_out(options(), [](const victim& v) {
